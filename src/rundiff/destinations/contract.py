@@ -1,0 +1,147 @@
+"""What a destination owes a run.
+
+Duties of a destination:
+
+1. `check` runs before anything is read or written. It refuses names that the destination would
+   change (length, case), columns that can't hold the fields' types, and a target that can't be
+   written, by `ConfigurationError` or `DestinationError`. It creates nothing.
+2. `position` says how far deliveries of this sync came, or None if the destination holds no mark of
+   it. `strangers` names other syncs' marks on the same target.
+3. `prepare` makes the target fit for a schema (create the table, add columns), outside of any
+   transaction that carries changes. It is idempotent.
+4. `claim` takes the target over for a fencing token. From then on a holder of a lower token is
+   refused with `Fenced`. It is idempotent for the same token.
+5. `deliver` writes one batch: records of one action, with contiguous sequences. A transactional
+   destination commits the batch together with the new position, by an update that demands its own
+   token and the expected position. It returns the position that was reached.
+6. A batch that the destination refuses because of its data raises `RecordsRefused`, and nothing of
+   it was written. The caller splits it and tries again; a single refused record is passed over by
+   `advance`, which moves the position without writing.
+7. Every other failure is a `DestinationError`; the driver's exceptions are translated in one place.
+8. Changes are upserts by primary key: an update of a row that is not there inserts it, an insert of
+   one that is there overwrites it, a delete of a missing row does nothing. Rows and columns that no
+   change names are never touched.
+9. `close` may be called at any time, more than once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from rundiff.model import Action
+
+__all__ = ["Capabilities", "ChangeBatch", "Destination", "Position", "Target"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a destination can do, asked once at the start of a run."""
+
+    new_action: Action
+    """`insert` for tables, `create` for streams and APIs."""
+    transactional: bool
+    """Commits each batch together with its watermark: each change lands exactly once."""
+    upserts: bool
+    """Can take a record again without harm."""
+    wants_previous: bool
+    """Makes use of a delete's last known data and of `changed_fields`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """How far delivery came: all write records of `run` up to `sequence`, and all earlier runs."""
+
+    run: int
+    sequence: int
+    marker: str | None = None
+    """The destination's own measure, such as the length of a file in bytes."""
+
+    def reaches(self, other: Position) -> bool:
+        """Say whether this position is at or past another."""
+        return (self.run, self.sequence) >= (other.run, other.sequence)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Who writes, and what."""
+
+    sync_id: str
+    sync: str
+    primary_key: tuple[str, ...]
+    token: int = 0
+    """The fencing token of the lease."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeBatch:
+    """Write records of one run and one action, in the order of their sequences.
+
+    `records` has the columns `primary_key_signature` and `data_signature` (fixed_size_binary[32]),
+    `primary_key` (a struct of the key fields), `data` (a struct of all fields; null where a delete's
+    last data is not known), `changed_fields` (list of text; null where not known).
+    """
+
+    run: int
+    first_sequence: int
+    action: Action
+    records: pa.RecordBatch
+
+    @property
+    def last_sequence(self) -> int:
+        """The sequence of the last record."""
+        return self.first_sequence + self.records.num_rows - 1
+
+    def slice(self, offset: int, length: int) -> ChangeBatch:
+        """Give a part of the batch, without copying."""
+        return ChangeBatch(
+            run=self.run,
+            first_sequence=self.first_sequence + offset,
+            action=self.action,
+            records=self.records.slice(offset, length),
+        )
+
+
+class Destination(Protocol):
+    """A place that changes are delivered to."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+
+    @property
+    def identity(self) -> str:
+        """The stored name of this target, without secrets; absolute where it is a path."""
+
+    def check(self, target: Target, fields: Mapping[str, pa.DataType] | None) -> None:
+        """Refuse what can't work; `fields` are the source's, None while they are not known."""
+
+    def position(self, target: Target) -> Position | None:
+        """Say how far deliveries of this sync came."""
+
+    def strangers(self, target: Target) -> Sequence[str]:
+        """Name the sync_ids of other syncs that left a mark on the same target."""
+
+    def existing_keys(self, target: Target, keys: pa.RecordBatch) -> pa.BooleanArray:
+        """Say which of these keys the target holds already; all false where it can't know."""
+
+    def prepare(self, target: Target, schema: pa.Schema) -> None:
+        """Make the target fit for these fields."""
+
+    def claim(self, target: Target, start: Position) -> None:
+        """Take the target over for `target.token`, standing at `start`."""
+
+    def forget(self, target: Target, sync_ids: Sequence[str]) -> None:
+        """Drop the marks of syncs that no database knows any more."""
+
+    def deliver(self, target: Target, batch: ChangeBatch, expected: Position) -> Position:
+        """Write one batch and give the position reached."""
+
+    def advance(self, target: Target, expected: Position, reached: Position) -> Position:
+        """Move the position past refused records without writing anything."""
+
+    def close(self) -> None:
+        """Let go of all resources."""
