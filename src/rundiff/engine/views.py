@@ -1,0 +1,132 @@
+"""What the engine tells the command, the page and Python about syncs, runs and changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from rundiff.model import Action, Counts, RunResult
+
+__all__ = ["Change", "FieldSchema", "HeldSet", "HistoryEntry", "Plan", "Progress", "RunView", "SyncView"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a run stands, told a few times a second at most."""
+
+    phase: str
+    """`reading`, `sealing`, `delivering`, `committing`."""
+    done: int
+    """Records read, or write records delivered."""
+    total: int | None = None
+    """In records, where known."""
+    bytes_done: int | None = None
+    bytes_total: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncView:
+    """One sync, as `rundiff status` shows it."""
+
+    name: str
+    sync_id: str
+    primary_key: tuple[str, ...]
+    source: str
+    destination: str
+    """Without secrets."""
+    records: int
+    """Live keys of the baseline."""
+    last_run: int | None
+    last_status: str | None
+    last_finished: datetime | None
+    last_counts: Counts | None
+    held: HeldSet | None
+    quarantined: int
+    signing_key_id: str | None
+    running: str | None
+    """Who holds the sync right now, or None."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldSet:
+    """What waits for a person."""
+
+    run: int
+    what: str
+    """`deletions` or `run`."""
+    count: int
+    reason: str
+    """Which guard, with its figures."""
+    digest: str
+    """SHA-256 over the set, in hex; an approval binds to it."""
+    sample: Sequence[Mapping[str, Any]] = ()
+    """Primary keys of the first few."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """One run, as `rundiff runs` and `rundiff show` show it."""
+
+    result: RunResult
+    started_at: datetime
+    finished_at: datetime | None
+    complete_reasons: Sequence[str]
+    """Why the reading was incomplete; empty when it was complete."""
+    samples: Mapping[str, Sequence[str]]
+    """Sentences on odd records by kind: `invalid_keys`, `unreadable`, `conflicts`, `failed`."""
+    signer: str
+    """`native` or `python`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One change of a plan or run, with what was there before."""
+
+    action: Action
+    primary_key: Mapping[str, Any]
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+    changed_fields: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A preview: what a run would do now. `result.status` is `planned`, `result.run` is None."""
+
+    result: RunResult
+    sample: Sequence[Change]
+    """The first few changes of each action."""
+    path: str | None
+    """Where the plan was written, for `rundiff apply`."""
+    holds: Sequence[str]
+    """Sentences on what guards would hold."""
+
+    @property
+    def changes(self) -> int:
+        """How many write records it would deliver."""
+        counts = self.result.counts
+        return counts.created + counts.updated + counts.deleted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryEntry:
+    """One change of one record, as `rundiff history` shows it."""
+
+    run: int
+    sequence: int
+    at: datetime
+    change: Change
+    status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldSchema:
+    """One field of a sync, as `rundiff schema` shows it."""
+
+    name: str
+    type: str
+    """The pinned type."""
+    role: str
+    """`key`, `compared` or `excluded`."""
