@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 
 __all__ = [
     "Action",
     "BaselineState",
     "Counts",
+    "Match",
     "RecordStatus",
     "RunKind",
     "RunResult",
@@ -28,6 +29,17 @@ class Action(StrEnum):
     INSERT = "insert"
     UPDATE = "update"
     DELETE = "delete"
+
+
+class Match(IntEnum):
+    """What a lookup in the baseline says of a record: shared by the lookups and the comparison."""
+
+    NEW = 0
+    """The baseline does not have the key."""
+    SAME = 1
+    """The baseline has the key with the same data signature."""
+    CHANGED = 2
+    """The baseline has the key with another data signature, or its state is uncertain."""
 
 
 class RecordStatus(StrEnum):

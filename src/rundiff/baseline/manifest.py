@@ -1,0 +1,72 @@
+"""Manifests: what a baseline consists of, and how it was signed.
+
+A manifest is an immutable JSON object. The database's row that names it is the only commit point;
+everything it names is durable before that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from rundiff.baseline.segments import SegmentInfo
+from rundiff.errors import BaselineLost
+
+__all__ = ["MANIFEST_VERSION", "Manifest"]
+
+MANIFEST_VERSION = 1
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """One state of a baseline."""
+
+    version: int = MANIFEST_VERSION
+    sync_id: str
+    run: int
+    """The run that left it."""
+    generation: int
+    """Counts the manifests of a sync from 1; never goes back, not even by a rollback."""
+    live: int
+    """How many live keys it holds."""
+    base: SegmentInfo
+    overlay: SegmentInfo | None
+    primary_key: tuple[str, ...]
+    fields: tuple[str, ...]
+    """The compared fields."""
+    pins: dict[str, str]
+    """Pinned types of all fields."""
+    signature_format: int
+    signing_key_id: str | None
+    invalid_keys: int = 0
+    """Of the last complete run."""
+    ends_with_newline: bool | None = None
+    """Of the last complete run, for text sources."""
+
+    def encode(self) -> bytes:
+        """Give the manifest as JSON."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1)
+
+    @property
+    def name(self) -> str:
+        """The object's name: its generation and a digest of its content."""
+        digest = hashlib.sha256(self.encode()).hexdigest()[:32]
+        return f"manifest-{self.generation:08d}-{digest}.json"
+
+    @classmethod
+    def decode(cls, name: str, content: bytes) -> Manifest:
+        """Read a manifest and check it against its name; raises `BaselineLost` if it is damaged."""
+        try:
+            manifest = msgspec.json.decode(content, type=cls)
+        except msgspec.DecodeError as error:
+            raise BaselineLost(f"{name} can't be read as a manifest") from error
+        if manifest.version > MANIFEST_VERSION:
+            raise BaselineLost(f"{name} was written by a newer Rundiff; upgrade this one")
+        if manifest.name != name:
+            raise BaselineLost(f"{name} is damaged: its content does not match its name")
+        return manifest
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """The names of the segments it needs."""
+        return tuple(s.name for s in (self.base, self.overlay) if s is not None)

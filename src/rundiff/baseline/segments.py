@@ -1,0 +1,186 @@
+"""Segments: immutable, sorted Arrow IPC files of baseline entries.
+
+One row an entry, sorted by primary key signature: `primary_key_signature` and `data_signature`
+(fixed_size_binary[32]), `missed_runs` (uint8), `written_run` (uint32: the run whose write log holds
+the record's last data), `flags` (uint8), `primary_key` (a struct of the key fields in their own
+types). Batches hold 2^20 rows; each has a checksum (XXH3, 64 bits), verified before it is used.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import xxhash
+
+from rundiff.baseline.order import SIGNATURE
+from rundiff.errors import BaselineLost
+
+__all__ = [
+    "BATCH_ROWS",
+    "FLAG_ASSUMED",
+    "FLAG_DELETED",
+    "FLAG_UNCERTAIN",
+    "Segment",
+    "SegmentInfo",
+    "entries",
+    "entry_schema",
+    "write_segment",
+]
+
+BATCH_ROWS = 1 << 20
+FLAG_DELETED = 1
+"""In an overlay: the base's entry of this key is gone."""
+FLAG_ASSUMED = 2
+"""Taken over without proof that the destination holds it (`rebaseline`)."""
+FLAG_UNCERTAIN = 4
+"""The last delivery's outcome is unknown: differs from everything, counts as present."""
+
+
+class SegmentInfo(msgspec.Struct, frozen=True):
+    """What a manifest says of a segment."""
+
+    name: str
+    rows: int
+    checksums: tuple[str, ...]
+
+
+def entry_schema(primary_key: pa.StructType) -> pa.Schema:
+    """Give the schema of a segment whose keys have this type."""
+    return pa.schema(
+        [
+            pa.field("primary_key_signature", SIGNATURE, nullable=False),
+            pa.field("data_signature", SIGNATURE, nullable=False),
+            pa.field("missed_runs", pa.uint8(), nullable=False),
+            pa.field("written_run", pa.uint32(), nullable=False),
+            pa.field("flags", pa.uint8(), nullable=False),
+            pa.field("primary_key", primary_key, nullable=False),
+        ]
+    )
+
+
+def entries(
+    signatures: tuple[pa.Array, pa.Array],
+    primary_key: pa.StructArray,
+    written_run: int,
+    flags: int = 0,
+) -> pa.RecordBatch:
+    """Build entries of one run from (primary key, data) signatures and key values."""
+    n = len(primary_key)
+    return pa.RecordBatch.from_arrays(
+        [
+            signatures[0],
+            signatures[1],
+            pa.array(np.zeros(n, dtype=np.uint8)),
+            pa.array(np.full(n, written_run, dtype=np.uint32)),
+            pa.array(np.full(n, flags, dtype=np.uint8)),
+            primary_key,
+        ],
+        schema=entry_schema(primary_key.type),
+    )
+
+
+def _checksum(batch: pa.RecordBatch) -> str:
+    digest = xxhash.xxh3_64()
+    for column in batch.columns:
+        _feed(digest, column)
+    return digest.hexdigest()
+
+
+def _feed(digest: xxhash.xxh3_64, array: pa.Array) -> None:
+    digest.update(len(array).to_bytes(8, "little"))
+    for buffer in array.buffers():
+        if buffer is not None:
+            digest.update(buffer)
+
+
+def write_segment(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> SegmentInfo:
+    """Write sorted entries to a new file, durable when this returns; the caller syncs the folder."""
+    rows = 0
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        for batch in _regular(batches, schema):
+            rows += batch.num_rows
+            writer.write_batch(batch)
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
+    # Summed over the file as it reads back, so that what is verified later is what was written.
+    with pa.memory_map(str(path)) as source:
+        reader = pa.ipc.open_file(source)
+        sums = tuple(_checksum(reader.get_batch(i)) for i in range(reader.num_record_batches))
+    return SegmentInfo(name=path.name, rows=rows, checksums=sums)
+
+
+def _regular(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Cut into batches of exactly `BATCH_ROWS`, but the last."""
+    waiting: list[pa.RecordBatch] = []
+    count = 0
+    for batch in batches:
+        waiting.append(batch)
+        count += batch.num_rows
+        while count >= BATCH_ROWS:
+            table = pa.Table.from_batches(waiting, schema)
+            yield table.slice(0, BATCH_ROWS).combine_chunks().to_batches()[0]
+            rest = table.slice(BATCH_ROWS)
+            waiting, count = rest.to_batches(), rest.num_rows
+    if count:
+        yield pa.Table.from_batches(waiting, schema).combine_chunks().to_batches()[0]
+
+
+class Segment:
+    """A segment in memory or mapped from a file; rows are addressed by their position from 0."""
+
+    def __init__(self, batches: list[pa.RecordBatch], schema: pa.Schema) -> None:
+        self.batches = batches
+        self.schema = schema
+        lengths = [batch.num_rows for batch in batches]
+        self.starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        self.rows = int(self.starts[-1])
+
+    @classmethod
+    def open(cls, path: Path, info: SegmentInfo) -> Segment:
+        """Map a file and verify it; raises `BaselineLost` if it is missing or damaged."""
+        try:
+            source = pa.memory_map(str(path))
+            reader = pa.ipc.open_file(source)
+            batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+        except (OSError, pa.ArrowInvalid) as error:
+            what = "is missing" if isinstance(error, FileNotFoundError) else "can't be read"
+            raise BaselineLost(f"segment {info.name} of the baseline {what}") from error
+        if sum(batch.num_rows for batch in batches) != info.rows or len(batches) != len(info.checksums):
+            raise BaselineLost(
+                f"segment {info.name} of the baseline has another length than its manifest says"
+            )
+        for number, (batch, expected) in enumerate(zip(batches, info.checksums, strict=True)):
+            if _checksum(batch) != expected:
+                raise BaselineLost(f"segment {info.name} of the baseline is damaged in batch {number}")
+        return cls(batches, reader.schema)
+
+    @classmethod
+    def empty(cls, primary_key: pa.StructType) -> Segment:
+        """Give a segment without entries."""
+        return cls([], entry_schema(primary_key))
+
+    def column(self, name: str) -> list[pa.Array]:
+        """Give one column, batch by batch, without copying."""
+        return [batch.column(name) for batch in self.batches]
+
+    def numbers(self, name: str) -> npt.NDArray[np.int64]:
+        """Give a column of numbers as one array."""
+        if not self.batches:
+            return np.empty(0, dtype=np.int64)
+        return np.concatenate([column.to_numpy() for column in self.column(name)]).astype(np.int64)
+
+    def take(self, positions: npt.NDArray[np.int64]) -> pa.Table:
+        """Gather the entries at ascending positions."""
+        parts = []
+        bounds = np.searchsorted(positions, self.starts)
+        for number, batch in enumerate(self.batches):
+            wanted = positions[bounds[number] : bounds[number + 1]] - self.starts[number]
+            if len(wanted):
+                parts.append(batch.take(pa.array(wanted)))
+        return pa.Table.from_batches(parts, self.schema)

@@ -1,0 +1,48 @@
+"""What a run has seen of the baseline: which entries it read, and which rows it must keep."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from rundiff.model import Match
+
+__all__ = ["Seen"]
+
+Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+
+class Seen:
+    """Marks by baseline position. A byte a position: 5 MB for 5 million records, three times."""
+
+    def __init__(self, positions: int) -> None:
+        self.read = np.zeros(positions, dtype=np.bool_)
+        """The key was read in any way."""
+        self.implied = np.zeros(positions, dtype=np.bool_)
+        """The key was read with the same data, in a record that was not kept."""
+        self._changed = np.zeros(positions, dtype=np.bool_)
+        self.dropped_duplicates = 0
+        """Records that were not kept and repeat another such record of their key."""
+
+    def take(self, state: npt.NDArray[np.uint8], position: Ints) -> Flags:
+        """Note a batch, in order of reading; say which of its rows must be kept.
+
+        Kept are new and changed records, and unchanged ones of a key that was also read with other
+        data up to the end of this batch: they take part in the contest.
+        """
+        changed = state == Match.CHANGED
+        known = state != Match.NEW
+        self.read[position[known]] = True
+        self._changed[position[changed]] = True
+        same = state == Match.SAME
+        contested = np.zeros(len(state), dtype=np.bool_)
+        contested[same] = self._changed[position[same]]
+        drop = same & ~contested
+        dropped = position[drop]
+        before = int(np.count_nonzero(self.implied[dropped])) if len(dropped) else 0
+        fresh = dropped[~self.implied[dropped]]
+        unique = len(np.unique(fresh)) if len(fresh) else 0
+        self.dropped_duplicates += before + len(fresh) - unique
+        self.implied[fresh] = True
+        return ~drop

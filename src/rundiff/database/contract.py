@@ -1,0 +1,191 @@
+"""What a database owes a run: syncs, runs, leases, acknowledgements and failures.
+
+Duties:
+
+1. Every method is one transaction, durable when it returns.
+2. Fencing: `acquire` gives a token higher than any before; every method that takes a token raises
+   `Fenced` if a higher one was given out since, and then changes nothing.
+3. `begin_run` numbers runs 1, 2, 3 … per sync; a number is never given twice, not even after a reset.
+4. `commit` is the only commit point: the run's state, the current manifest, the held set and the
+   state of failures change together.
+5. Times are aware datetimes in UTC, given by the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+import msgspec
+
+from rundiff.model import RunKind, RunStatus
+
+__all__ = ["Acknowledged", "Database", "Failure", "Held", "Sealed", "StoredRun", "StoredSync"]
+
+
+class Acknowledged(msgspec.Struct, frozen=True):
+    """How far a destination's delivery is known to have come."""
+
+    run: int
+    sequence: int
+    marker: str | None = None
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """What waits for an approval."""
+
+    run: int
+    what: str
+    """`deletions` or `run`."""
+    count: int
+    reason: str
+    digest: str
+    manifest: str | None
+    """The manifest that the set was judged against."""
+
+
+class Sealed(msgspec.Struct, frozen=True, kw_only=True):
+    """The write log of a sealed run, and what its commit will bring."""
+
+    deletes: int
+    updates: int
+    creates: int
+    new_action: str
+    manifest: str
+    generation: int
+    start_run: int
+    start_sequence: int
+    start_marker: str | None = None
+    held: Held | None = None
+    keep_held: bool = False
+    """The held set found before this run stays, less the keys that this run read."""
+    complete: bool = False
+
+    @property
+    def total(self) -> int:
+        """How many write records the run has."""
+        return self.deletes + self.updates + self.creates
+
+
+class StoredSync(msgspec.Struct, frozen=True, kw_only=True):
+    """A sync as stored."""
+
+    sync_id: str
+    name: str
+    source: str
+    primary_key: tuple[str, ...]
+    destination: str
+    shared_table: bool
+    established: bool
+    """Whether a run was ever sealed: from then on key and destination are fixed."""
+    created_at: datetime
+    token: int
+    manifest: str | None
+    generation: int
+    acknowledged: Acknowledged | None
+    held: Held | None
+
+
+class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as stored; `result` has the keys of `--json`."""
+
+    sync_id: str
+    run: int
+    kind: RunKind
+    status: RunStatus
+    token: int
+    started_at: datetime
+    finished_at: datetime | None
+    result: dict[str, Any]
+    details: dict[str, Any]
+    sealed: Sealed | None
+    manifest: str | None
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """A record that was set aside. `sequence` is negative for those that never became write records."""
+
+    run: int
+    sequence: int
+    primary_key_signature: bytes | None
+    destination_action: str | None
+    primary_key: str | None
+    """JSON."""
+    error: str
+    outcome: str = "refused"
+    """`refused` or `unknown`."""
+    state: str = "open"
+    """`open`, `superseded` or `discarded`."""
+    attempts: int = 1
+    created_at: datetime
+    updated_at: datetime
+
+
+class Database(Protocol):
+    """A place for syncs and runs."""
+
+    def close(self) -> None: ...
+
+    def find(self, name: str) -> StoredSync | None:
+        """Find a sync by its name."""
+
+    def get(self, sync_id: str) -> StoredSync:
+        """Give a sync that exists."""
+
+    def syncs(self) -> Sequence[StoredSync]:
+        """List all syncs by name."""
+
+    def create(self, sync: StoredSync) -> StoredSync:
+        """Store a new sync; if one of that name exists already, give that one."""
+
+    def describe(self, sync: StoredSync, token: int) -> None:
+        """Store a sync's source, primary key, destination and shared_table anew."""
+
+    def acquire(self, sync_id: str, holder: str, now: datetime) -> int:
+        """Take the lease over and give its token."""
+
+    def heartbeat(self, sync_id: str, token: int, now: datetime) -> None:
+        """Keep the lease."""
+
+    def release(self, sync_id: str, token: int) -> None:
+        """Give the lease back; nothing happens if it was lost."""
+
+    def holder(self, sync_id: str) -> str | None:
+        """Say who holds the lease."""
+
+    def begin_run(self, sync_id: str, token: int, kind: RunKind, now: datetime) -> int:
+        """Number a new run."""
+
+    def update_run(self, run: StoredRun) -> None:
+        """Store a run's state; `run.token` is the fencing token."""
+
+    def acknowledge(self, sync_id: str, token: int, position: Acknowledged) -> None:
+        """Note how far delivery came."""
+
+    def add_failures(self, sync_id: str, token: int, failures: Sequence[Failure]) -> None:
+        """Set records aside; the same (run, sequence) again replaces the entry."""
+
+    def drop_failures(self, sync_id: str, token: int, run: int, sequences: Sequence[int]) -> None:
+        """Forget entries whose records were written after all."""
+
+    def failures(self, sync_id: str, run: int | None = None) -> Sequence[Failure]:
+        """List failures: the open ones, or all those of one run."""
+
+    def commit(self, run: StoredRun, sync: StoredSync, superseded: Sequence[tuple[int, int]]) -> None:
+        """Commit a run: its state, `sync`'s manifest, generation, acknowledgement and held set."""
+
+    def run(self, sync_id: str, run: int) -> StoredRun | None:
+        """Find a run."""
+
+    def runs(self, sync_id: str | None = None, limit: int | None = None) -> Sequence[StoredRun]:
+        """List runs, newest first."""
+
+    def unfinished(self, sync_id: str) -> Sequence[StoredRun]:
+        """List runs that are reading, sealed or delivering, oldest first."""
+
+    def set_sync(self, sync: StoredSync, token: int) -> None:
+        """Store all of a sync's changeable state (reset, rollback, discard, compaction)."""
+
+    def tables(self) -> Mapping[str, list[dict[str, Any]]]:
+        """Give syncs, runs and failures as rows, for the SQL views."""

@@ -1,0 +1,80 @@
+"""The signature store in a directory: one folder a sync, one file an object."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rundiff.durable import sync_folder, write_file
+from rundiff.errors import Fenced
+
+__all__ = ["FileStore"]
+
+_POINTER = "current.json"
+
+
+class FileStore:
+    """Objects as files below a folder; durable by fsync of the file, then of the folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def _folder(self, sync_id: str) -> Path:
+        folder = self._root / sync_id
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def workspace(self, sync_id: str) -> Path:
+        """Give the folder of half-written files; same file system, so that `put` is a rename."""
+        folder = self._folder(sync_id) / "new"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def put(self, sync_id: str, path: Path) -> None:
+        """Rename a finished, synced file into place."""
+        folder = self._folder(sync_id)
+        os.replace(path, folder / path.name)
+        sync_folder(folder)
+
+    def get(self, sync_id: str, name: str) -> Path | None:
+        """Find an object's file."""
+        path = self._root / sync_id / name
+        return path if path.is_file() else None
+
+    def touch(self, sync_id: str, names: Iterable[str]) -> None:
+        """Files don't expire."""
+
+    def drop(self, sync_id: str, names: Iterable[str]) -> None:
+        """Remove files."""
+        for name in names:
+            (self._root / sync_id / name).unlink(missing_ok=True)
+
+    def names(self, sync_id: str) -> Sequence[str]:
+        """List the objects, half-written files included as `new/…`."""
+        folder = self._root / sync_id
+        if not folder.is_dir():
+            return []
+        objects = [p.name for p in folder.iterdir() if p.is_file() and p.name != _POINTER]
+        return sorted(objects) + sorted(f"new/{p.name}" for p in (folder / "new").glob("*"))
+
+    def swap_manifest(self, sync_id: str, manifest: str | None, token: int) -> None:
+        """Replace the pointer file."""
+        path = self._folder(sync_id) / _POINTER
+        if path.is_file() and json.loads(path.read_bytes())["token"] > token:
+            raise Fenced(
+                "another run has taken this sync over and committed since; this run's result is not used"
+            )
+        write_file(path, json.dumps({"manifest": manifest, "token": token}).encode())
+
+    def current_manifest(self, sync_id: str) -> str | None:
+        """Read the pointer file."""
+        path = self._root / sync_id / _POINTER
+        if not path.is_file():
+            return None
+        try:
+            name = json.loads(path.read_bytes())["manifest"]
+        except (ValueError, KeyError):
+            return None
+        return None if name is None else str(name)
