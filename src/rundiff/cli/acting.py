@@ -1,0 +1,89 @@
+"""`rundiff approve`, `discard`, `reset` and `rollback`: a person decides."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from rundiff.cli.invocation import Invocation, common_options
+from rundiff.cli.jobs import Job, combined, perform
+from rundiff.cli.values import plural
+from rundiff.errors import ConfigurationError
+from rundiff.model import RunKind
+
+__all__ = ["approve_command", "discard_command", "reset_command", "rollback_command"]
+
+
+@click.command("approve", short_help="Deliver what a guard held.")
+@click.argument("name")
+@click.option("--digest", metavar="HEX", help="Only if the held set is still this one.")
+@common_options(quiet=True)
+@click.pass_obj
+def approve_command(invocation: Invocation, name: str, digest: str | None) -> int:
+    """Deliver what a guard held, in a run of its own.
+
+    The summary of the run that held it prints this command with the set's digest, so that exactly
+    what was shown is approved.
+    """
+    url = invocation.project.destination_url(name)
+    job = Job(
+        name,
+        lambda workspace, hook: workspace.approve(name, digest, url),  # noqa: ARG005 - a job's signature
+        to_stdout=url == "-",
+        kind=RunKind.APPROVE,
+    )
+    return combined([outcome.code for outcome in perform(invocation, [job])])
+
+
+@click.command("discard", short_help="Drop what a guard held.")
+@click.argument("name")
+@common_options()
+@click.pass_obj
+def discard_command(invocation: Invocation, name: str) -> None:
+    """Drop what a guard held; the next complete run finds it anew."""
+    with invocation.workspace() as workspace:
+        held = workspace.discard(name)
+    if invocation.as_json:
+        from rundiff.cli.objects import held_object
+
+        invocation.json([{"sync": name, **held_object(held)}])
+        return
+    what = plural(held.count, "held deletion") if held.what == "deletions" else f"the held run {held.run}"
+    invocation.tell(f"{name}: dropped {what}; the next complete run judges anew.")
+
+
+@click.command("reset", short_help="Forget a sync's baseline, key and destination.")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@common_options(as_json=False)
+@click.pass_obj
+def reset_command(invocation: Invocation, name: str, *, yes: bool) -> None:
+    """Forget a sync's baseline, key and destination; its runs keep their numbers and their history.
+
+    The next run sees every record as new. The destination itself is not touched.
+    """
+    if not yes:
+        if not sys.stdin.isatty():
+            raise ConfigurationError(f"To forget the baseline of {name} without being asked, give --yes.")
+        question = f"Forget the baseline of {name}? The next run will send every record again."
+        click.confirm(invocation.masked(question), abort=True, err=True)
+    with invocation.workspace() as workspace:
+        workspace.reset(name)
+    invocation.tell(f"{name}: forgotten; the next run sends every record.")
+
+
+@click.command("rollback", short_help="Go back to the baseline of an earlier run.")
+@click.argument("name")
+@click.option("--to-run", type=click.IntRange(min=0), required=True, help="The number of that run.")
+@common_options(as_json=False)
+@click.pass_obj
+def rollback_command(invocation: Invocation, name: str, to_run: int) -> None:
+    """Go back to the baseline of an earlier run.
+
+    This tells Rundiff that the destination was restored to its state after that run, from a backup
+    for instance; the destination itself is not touched.
+    """
+    with invocation.workspace() as workspace:
+        workspace.rollback(name, to_run)
+    invocation.tell(f"{name}: the baseline is that of run {to_run} again.")

@@ -1,0 +1,127 @@
+"""Flags of a sync, one for each entry of the table of options."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from rundiff.options import OPTIONS, Kind, Option
+
+__all__ = ["HELP", "flow_flags", "given_options", "option_flags", "parts"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+HELP: Mapping[str, str] = {
+    "types": "Types that are not to be guessed, as in zip=text,price=decimal(10,2).",
+    "delimiter": "What separates the fields of a text file.",
+    "encoding": "How a text file is encoded.",
+    "null": "Further spellings of null in text files, beside the empty unquoted field.",
+    "expected_rows": "How many records the source states to have; nothing is deleted unless it has them.",
+    "exclude": "Fields that are not compared (globs), in place of the default ones.",
+    "include": "The only fields to compare (globs).",
+    "max_deletes": "Hold the deletions when there are more.",
+    "max_delete_percent": "Hold the deletions when they pass this share of the baseline.",
+    "min_records": "Hold the deletions when fewer records were read.",
+    "max_updates_percent": "Hold the whole run when updates pass this share of the baseline.",
+    "max_creates_percent": "Hold the whole run when creates pass this share of the baseline.",
+    "allow_empty": "Let an empty extract delete everything.",
+    "on_invalid_key": "What becomes of a record without a key.",
+    "on_conflict": "Which of several different records with one key wins: last, first, max:FIELD, min:FIELD, "
+    "fail or quarantine.",
+    "on_lost_baseline": "What to do when the baseline is unknown.",
+    "on_existing": "What to do with keys that the destination already holds at the first run.",
+    "on_new_field": "What to do when the source has a new field.",
+    "on_dropped_field": "What to do when the source has lost a field.",
+    "shared_table": "Let several syncs write to one table.",
+    "full_refresh": "Send every record again, as if for the first time.",
+    "batch_size": "Write records in one batch of delivery.",
+    "wait": "Wait for another run of the same sync instead of giving up.",
+}
+"""One sentence for each option."""
+
+_NEXT_PAIR = re.compile(r",(?=[^,=]+=)")
+"""A comma that begins another FIELD=TEXT; the one in decimal(10,2) does not."""
+
+
+def parts(values: Sequence[str]) -> tuple[str, ...]:
+    """Split the values of a repeatable flag at commas; quotes keep a comma as it is.
+
+    >>> parts(["id,region", "day"])
+    ('id', 'region', 'day')
+    """
+    return tuple(part for value in values for part in (next(csv.reader([value]), None) or [value]))
+
+
+def _list(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> tuple[str, ...] | None:  # noqa: ARG001 - click's signature
+    return parts(values) or None
+
+
+def _mapping(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str] | None:
+    pairs: dict[str, str] = {}
+    for value in values:
+        for pair in _NEXT_PAIR.split(value):
+            name, equals, text = pair.partition("=")
+            if not (name and equals and text):
+                raise click.BadParameter("write it as FIELD=TEXT.", ctx, param)
+            pairs[name.strip()] = text.strip()
+    return pairs or None
+
+
+def _delimiter(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001 - as above
+    # A shell has no easy way to write a tab.
+    return "\t" if value == "\\t" else value
+
+
+def _flag(option: Option) -> Callable[[Command], Command]:
+    shapes: dict[Kind, dict[str, Any]] = {
+        Kind.SWITCH: {"is_flag": True, "default": None},
+        Kind.WHOLE: {"type": int, "metavar": "COUNT"},
+        Kind.NUMBER: {"type": float, "metavar": "NUMBER"},
+        Kind.CHOICE: {"type": click.Choice(option.choices)},
+        Kind.LIST: {"multiple": True, "metavar": "A,B", "callback": _list},
+        Kind.MAPPING: {"multiple": True, "metavar": "FIELD=TEXT", "callback": _mapping},
+        Kind.RULE: {"metavar": "RULE"},
+        Kind.TEXT: {"metavar": "TEXT", "callback": _delimiter if option.name == "delimiter" else None},
+    }
+    spelling = option.flag
+    if option.kind is Kind.SWITCH and option.in_file:
+        # The file may have switched it on.
+        spelling = f"{option.flag}/--no-{option.flag[2:]}"
+    return click.option(spelling, option.name, help=HELP.get(option.name), **shapes[option.kind])
+
+
+def option_flags(command: Command) -> Command:
+    """Declare a flag for every option of a sync."""
+    for option in reversed(list(OPTIONS.values())):
+        command = _flag(option)(command)
+    return command
+
+
+def flow_flags(command: Command) -> Command:
+    """Declare the flags that make a sync at once, without a project file."""
+    for flag, metavar, text in (
+        ("--name", "NAME", "What to call the sync; else it is named after its source."),
+        ("--into", "TABLE", "The destination's table."),
+        (
+            "--to",
+            "DESTINATION",
+            "A database URL, a path ending in .jsonl or .parquet, or - for standard output.",
+        ),
+    ):
+        command = click.option(flag, metavar=metavar, help=text)(command)
+    return click.option(
+        "--key",
+        multiple=True,
+        metavar="FIELD[,FIELD]",
+        callback=_list,
+        help="The fields that identify a record.",
+    )(command)
+
+
+def given_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Pick the options that were given from a command's parameters."""
+    return {name: given[name] for name in OPTIONS if given.get(name) is not None}

@@ -1,0 +1,133 @@
+"""What all commands share: the common options, the project, the workspace, and where words go."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+
+import click
+
+from rundiff.cli.values import printable
+from rundiff.project import Project, load_project, storage
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from rundiff.engine.workspace import Workspace
+
+__all__ = ["Invocation", "common_options"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Invocation:
+    """One call of the command."""
+
+    def __init__(self, *, debug: bool = False) -> None:
+        self.debug = debug
+        self.home: str | None = None
+        self.as_json = False
+        self.quiet = False
+
+    @cached_property
+    def project(self) -> Project:
+        """The project file of the current directory."""
+        return load_project(None, os.environ)
+
+    def workspace(self) -> Workspace:
+        """Open the home directory that flag, environment and project file name."""
+        chosen = storage(self.home, os.environ, self.project)
+        from rundiff.engine.workspace import Workspace
+
+        return Workspace(chosen)
+
+    def masked(self, text: str) -> str:
+        """Keep values of the environment and control characters out of a sentence."""
+        # A project file that can't be read has given no values away either.
+        project = self.__dict__.get("project")
+        return printable(project.masked(text) if isinstance(project, Project) else text)
+
+    def complain(self, sentence: str) -> None:
+        """Say on standard error what went wrong."""
+        if not sentence.endswith((".", "!", "?")):
+            sentence += "."
+        click.echo(f"rundiff: {self.masked(sentence)}", err=True)
+
+    def tell(self, sentence: str) -> None:
+        """Say on standard output what was done."""
+        click.echo(self.masked(sentence))
+
+    def unexpected(self, error: BaseException) -> str:
+        """Describe an error that nobody foresaw, in one sentence."""
+        what = " ".join(str(error).split())
+        return (
+            f"an error of Rundiff itself ({type(error).__name__}{': ' + what if what else ''}): "
+            "run again with --debug and report what it prints."
+        )
+
+    def json(self, rows: Iterable[Mapping[str, Any]], stream: TextIO | None = None) -> None:
+        """Print one JSON object a line; sentences and places in it are masked."""
+        from rundiff.cli.objects import masked_messages
+
+        for row in rows:
+            text = json.dumps(masked_messages(row, self.project.masked), ensure_ascii=False)
+            click.echo(text, file=stream or sys.stdout)
+
+    def paper(self, stream: TextIO | None = None) -> Console:
+        """Give a console for people; plain and unbounded in width where nobody looks at a terminal."""
+        from rundiff.cli.console import console
+
+        return console(stream or sys.stdout)
+
+    def show(self, renderables: Iterable[RenderableType], stream: TextIO | None = None) -> None:
+        """Print something for people."""
+        paper = self.paper(stream)
+        for renderable in renderables:
+            paper.print(renderable, soft_wrap=not paper.is_terminal)
+
+
+def common_options(*, as_json: bool = True, quiet: bool = False) -> Callable[[Command], Command]:
+    """Declare the options that commands share, once."""
+
+    def remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        if value:
+            setattr(ctx.find_object(Invocation), str(param.name), value)
+
+    def decorate(command: Command) -> Command:
+        click.option(
+            "--debug",
+            is_flag=True,
+            expose_value=False,
+            help="Show the traceback of an error.",
+        )(command)
+        click.option(
+            "--home",
+            metavar="DIRECTORY",
+            expose_value=False,
+            callback=remember,
+            help="Where Rundiff keeps its state; else RUNDIFF_HOME, else the project file's, else .rundiff.",
+        )(command)
+        if quiet:
+            click.option(
+                "--quiet",
+                is_flag=True,
+                expose_value=False,
+                callback=remember,
+                help="Print errors only.",
+            )(command)
+        if as_json:
+            click.option(
+                "--json",
+                "as_json",
+                is_flag=True,
+                expose_value=False,
+                callback=remember,
+                help="Print JSON, one object a line.",
+            )(command)
+        return command
+
+    return decorate

@@ -1,0 +1,151 @@
+"""The JSON objects that commands print, one for each kind of view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from rundiff.cli.values import jsonable
+from rundiff.engine.views import Change, FieldSchema, HeldSet, HistoryEntry, Plan, RunView, SyncView
+from rundiff.model import RunResult
+
+__all__ = [
+    "change_object",
+    "field_object",
+    "held_object",
+    "history_object",
+    "masked_messages",
+    "plan_object",
+    "result_object",
+    "run_object",
+    "sync_object",
+]
+
+
+MESSAGES = frozenset(
+    {
+        "complete_reasons",
+        "destination",
+        "error",
+        "held",
+        "held_reason",
+        "holds",
+        "reason",
+        "samples",
+        "source",
+        "warnings",
+    }
+)
+"""Keys whose values are sentences or places, not data of records."""
+
+
+def masked_messages(described: Mapping[str, Any], mask: Callable[[str], str]) -> dict[str, Any]:
+    """Put a mask on the sentences and places of an object, and leave the records' data alone."""
+    return {key: _masked(value, mask) if key in MESSAGES else value for key, value in described.items()}
+
+
+def _masked(value: Any, mask: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, list):
+        return [_masked(item, mask) for item in value]
+    if isinstance(value, dict):
+        return {
+            key: _masked(item, mask) if isinstance(item, dict | list) or key in MESSAGES else item
+            for key, item in value.items()
+        }
+    return value
+
+
+def result_object(result: RunResult) -> dict[str, Any]:
+    """Describe a run by the contract of `--json` (design section 7)."""
+    return result.as_json()
+
+
+def change_object(change: Change) -> dict[str, Any]:
+    """Describe one change with what was there before."""
+    return {
+        "action": str(change.action),
+        "primary_key": jsonable(change.primary_key),
+        "before": jsonable(change.before),
+        "after": jsonable(change.after),
+        "changed_fields": jsonable(change.changed_fields),
+    }
+
+
+def plan_object(plan: Plan) -> dict[str, Any]:
+    """Describe a plan: the object of a run, and what a preview adds."""
+    return {
+        **plan.result.as_json(),
+        "changes": plan.changes,
+        "holds": list(plan.holds),
+        "sample": [change_object(change) for change in plan.sample],
+        "path": plan.path,
+    }
+
+
+def held_object(held: HeldSet) -> dict[str, Any]:
+    """Describe what waits for a person."""
+    return {
+        "run": held.run,
+        "what": held.what,
+        "count": held.count,
+        "reason": held.reason,
+        "digest": held.digest,
+        "sample": [jsonable(key) for key in held.sample],
+    }
+
+
+def sync_object(view: SyncView) -> dict[str, Any]:
+    """Describe a sync."""
+    return {
+        "sync": view.name,
+        "sync_id": view.sync_id,
+        "primary_key": list(view.primary_key),
+        "source": view.source,
+        "destination": view.destination,
+        "records": view.records,
+        "last_run": view.last_run,
+        "last_status": view.last_status,
+        "last_finished": _time(view.last_finished),
+        "last_counts": asdict(view.last_counts) if view.last_counts else None,
+        "held": held_object(view.held) if view.held else None,
+        "quarantined": view.quarantined,
+        "signing_key_id": view.signing_key_id,
+        "running": view.running,
+    }
+
+
+def run_object(view: RunView) -> dict[str, Any]:
+    """Describe a run with its times and samples."""
+    return {
+        **view.result.as_json(),
+        "held_reason": view.result.held_reason,
+        "started_at": _time(view.started_at),
+        "finished_at": _time(view.finished_at),
+        "complete_reasons": list(view.complete_reasons),
+        "samples": {kind: list(sentences) for kind, sentences in view.samples.items()},
+        "signer": view.signer,
+    }
+
+
+def history_object(entry: HistoryEntry) -> dict[str, Any]:
+    """Describe one change of one record."""
+    return {
+        "run": entry.run,
+        "sequence": entry.sequence,
+        "at": _time(entry.at),
+        "status": entry.status,
+        **change_object(entry.change),
+    }
+
+
+def field_object(field: FieldSchema) -> Mapping[str, Any]:
+    """Describe one field."""
+    return {"name": field.name, "type": field.type, "role": field.role}
+
+
+def _time(value: datetime | None) -> str | None:
+    return value.isoformat() if value else None

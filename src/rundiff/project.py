@@ -1,0 +1,328 @@
+"""`rundiff.toml`, the environment, flags and keywords, turned into settings.
+
+The file has tables `[sync.NAME]`, a table `[defaults]` for the options of all syncs, and a few keys
+on top. `${NAME}` in a text stands for an environment variable, `$${` for a plain `${`. A variable is
+looked up when the sync that uses it is asked for, so that a missing secret of one sync stops no other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from rundiff.errors import ConfigurationError
+from rundiff.options import OPTIONS, convert, fill, nearest
+from rundiff.settings import DestinationOptions, Storage, SyncSettings
+
+__all__ = ["PROJECT_FILE", "Project", "ad_hoc", "check_name", "derived_name", "load_project", "storage"]
+
+PROJECT_FILE = "rundiff.toml"
+DEFAULT_HOME = ".rundiff"
+DEFAULT_RETENTION_DAYS = 7.0
+TOP_KEYS = ("home", "database", "signatures", "retention", "sync", "defaults")
+FLOW_KEYS = ("source", "key", "to", "into")
+FILE_OPTIONS = tuple(name for name, option in OPTIONS.items() if option.in_file)
+MEANT = {"primary_key": "key", "destination": "to", "syncs": "sync", "default": "defaults"}
+"""Words that people know from Python or elsewhere, and their keys here."""
+SHORTEST_MASKED = 3
+"""A shorter value would be found all over a message by chance."""
+
+_VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
+_NAME_OF_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_RETENTION = re.compile(r"(\d+(?:\.\d+)?)\s*([hdw])")
+_DAYS = {"h": 1 / 24, "d": 1.0, "w": 7.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """What `rundiff.toml` says; without a file, an empty project."""
+
+    path: Path | None = None
+    home: str | None = None
+    database: str | None = None
+    signatures: str | None = None
+    retention_days: float = DEFAULT_RETENTION_DAYS
+    syncs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The tables `[sync.NAME]` as written, with the defaults beneath, in the order of the file."""
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def settings(self, name: str, overrides: Mapping[str, Any] | None = None) -> SyncSettings:
+        """Give the settings of one sync; `overrides` are option values that win over the file's.
+
+        Raises:
+            ConfigurationError: there is no such sync, a variable is not set, or a value doesn't fit.
+        """
+        if name not in self.syncs:
+            raise ConfigurationError(self._unknown(name))
+        table, where = self.syncs[name], f"[sync.{name}] of {PROJECT_FILE}"
+        for needed in ("source", "key", "to"):
+            if needed not in table:
+                raise ConfigurationError(f"{where} needs `{needed}`.")
+        values = {
+            key: convert(
+                OPTIONS[key],
+                _expand(value, self.environ, f"`{key}` in {where}"),
+                f"`{key}` in {where}",
+                strict=not _variables(value),
+            )
+            for key, value in table.items()
+            if key in OPTIONS
+        }
+        flow = {
+            key: _expand(table[key], self.environ, f"`{key}` in {where}") for key in FLOW_KEYS if key in table
+        }
+        for key in ("source", "to", "into"):
+            if key in flow and (not isinstance(flow[key], str) or not flow[key]):
+                raise ConfigurationError(f"`{key}` in {where} must be text.")
+        settings = SyncSettings(
+            name=name,
+            source=flow["source"],
+            primary_key=_key_fields(flow["key"], f"`key` in {where}"),
+            destination=DestinationOptions(url=flow["to"], into=flow.get("into")),
+        )
+        return fill(fill(settings, values), _converted(overrides or {}))
+
+    def destination_url(self, name: str) -> str | None:
+        """Give the destination of a sync with its secrets, or None where the file has no such sync."""
+        table = self.syncs.get(name)
+        if table is None or not isinstance(table.get("to"), str):
+            return None
+        url: str = _expand(table["to"], self.environ, f"`to` in [sync.{name}] of {PROJECT_FILE}")
+        return url
+
+    def masked(self, text: str) -> str:
+        """Put `${NAME}` back in the place of values that came from the environment."""
+        names = {name for table in self.syncs.values() for name in _variables(table)}
+        found: dict[str, str] = {}
+        for name in names:
+            value = self.environ.get(name, "")
+            for spelling in (value, unquote(value)):
+                if len(spelling) >= SHORTEST_MASKED:
+                    found.setdefault(spelling, f"${{{name}}}")
+        for value in sorted(found, key=len, reverse=True):
+            text = text.replace(value, found[value])
+        return text
+
+    def _unknown(self, name: str) -> str:
+        if self.path is None:
+            return (
+                f"There is no {PROJECT_FILE} here that could name the sync {name}: "
+                "give --key and --to to sync a file at once, or write one with `rundiff init`."
+            )
+        return f"{PROJECT_FILE} has no sync {name} ({nearest(name, self.syncs)})."
+
+
+def load_project(path: Path | None, environ: Mapping[str, str]) -> Project:
+    """Read a project file: `path`, or `rundiff.toml` of the current directory if there is one.
+
+    Raises:
+        ConfigurationError: the file can't be read, is no TOML, has unknown keys or wrong values.
+    """
+    if path is None:
+        path = Path(PROJECT_FILE)
+        if not path.is_file():
+            return Project(environ=environ)
+    document = _parsed(path)
+    _refuse_unknown(document, TOP_KEYS, PROJECT_FILE)
+    defaults = _table(document, "defaults", "[defaults]")
+    _refuse_unknown(defaults, FILE_OPTIONS, f"[defaults] of {PROJECT_FILE}")
+    syncs: dict[str, Mapping[str, Any]] = {}
+    for name, table in _table(document, "sync", "[sync.NAME]").items():
+        if not isinstance(table, dict):
+            raise ConfigurationError(
+                f"`{name}` stands in [sync] of {PROJECT_FILE}, which holds only tables: write [sync.NAME]."
+            )
+        check_name(name)
+        _refuse_unknown(table, (*FLOW_KEYS, *FILE_OPTIONS), f"[sync.{name}] of {PROJECT_FILE}")
+        syncs[name] = {**defaults, **table}
+    top: dict[str, str | None] = {}
+    for key in ("home", "database", "signatures", "retention"):
+        value = _expand(document.get(key), environ, f"`{key}` of {PROJECT_FILE}")
+        if value is not None and (not isinstance(value, str) or not value):
+            raise ConfigurationError(f"`{key}` of {PROJECT_FILE} must be text.")
+        top[key] = value
+    return Project(
+        path=path,
+        home=top["home"],
+        database=top["database"],
+        signatures=top["signatures"],
+        retention_days=_days(top["retention"]),
+        syncs=syncs,
+        environ=environ,
+    )
+
+
+def ad_hoc(  # noqa: PLR0913, PLR0917 - the keywords of `rundiff.sync`, each a concern of its own
+    source: Any,
+    key: str | Sequence[str],
+    to: str | None = None,
+    into: str | None = None,
+    name: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> SyncSettings:
+    """Give the settings of a sync that no file names: the keywords of `rundiff.sync`, the command's flags.
+
+    Without `name`, one is derived from the source, and `named` is False.
+
+    Raises:
+        ConfigurationError: an option is unknown, or a value doesn't fit.
+    """
+    for option in options or {}:
+        if option not in OPTIONS:
+            raise ConfigurationError(f"There is no option `{option}` ({nearest(option, OPTIONS)}).")
+    if name is not None:
+        check_name(name)
+    settings = SyncSettings(
+        name=name if name is not None else derived_name(source),
+        source=source,
+        primary_key=_key_fields(key, "The primary key"),
+        destination=DestinationOptions(url=to, into=into),
+        named=name is not None,
+    )
+    return fill(settings, _converted(options or {}))
+
+
+def storage(home: str | None, environ: Mapping[str, str], project: Project) -> Storage:
+    """Say where the state is kept: `home` (the flag), else RUNDIFF_HOME, else the project's, else `.rundiff`.
+
+    Raises:
+        ConfigurationError: another database or signature store than the home directory is asked for,
+            or the signing key of the environment can't be used.
+    """
+    chosen = home or environ.get("RUNDIFF_HOME") or project.home or DEFAULT_HOME
+    for what, variable, in_file in (
+        ("database", "RUNDIFF_DATABASE", project.database),
+        ("signatures", "RUNDIFF_SIGNATURES", project.signatures),
+    ):
+        asked = environ.get(variable) or in_file
+        if asked and Path(asked).absolute() != Path(chosen).absolute():
+            place = variable if environ.get(variable) else f"`{what}` of {PROJECT_FILE}"
+            raise ConfigurationError(
+                f"{place} names something else than the home directory, which is all that is supported "
+                "so far: leave it out, and choose the directory by --home, RUNDIFF_HOME or `home`."
+            )
+    from rundiff.signing.keys import load_signing_key
+
+    key = load_signing_key(environ)
+    return Storage(
+        home=chosen, signing_key=key.secret if key else None, retention_days=project.retention_days
+    )
+
+
+def derived_name(source: Any) -> str:
+    """Name a sync after its source: the file's name without suffixes, `stdin`, or `rows`.
+
+    A glob gives the part before its first wildcard; a URL gives its path, never its secrets.
+    """
+    if not isinstance(source, str | Path):
+        return "rows"
+    text = str(source)
+    if text == "-":
+        return "stdin"
+    if "://" in text:
+        text = urlsplit(text).path
+    before = re.split(r"[*?\[]", text, maxsplit=1)[0]
+    if before != text:
+        before = before.rstrip("/-_. ")
+    return Path(before).name.lstrip(".").split(".")[0] or "rows"
+
+
+def check_name(name: str) -> None:
+    """Refuse a sync name that could be taken for a flag or would spoil a line of output."""
+    if not name.strip() or name.startswith("-") or not name.isprintable() or len(name) > 200:
+        raise ConfigurationError(
+            "The name of a sync must be 1 to 200 printable characters and not begin with a dash."
+        )
+
+
+def _converted(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: convert(OPTIONS[name], value, f"`{name}`") for name, value in values.items()}
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path.name} is not valid TOML: {error}.") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path.name} is not UTF-8 text.") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path} can't be read: {error.strerror}.") from None
+
+
+def _table(document: Mapping[str, Any], key: str, shown: str) -> Mapping[str, Any]:
+    table = document.get(key, {})
+    if not isinstance(table, dict):
+        raise ConfigurationError(f"`{key}` of {PROJECT_FILE} must be a table: write {shown}.")
+    return table
+
+
+def _refuse_unknown(table: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    for key in table:
+        if key in known:
+            continue
+        meant = MEANT.get(key)
+        hint = f"did you mean {meant}?" if meant in known else nearest(key, known)
+        raise ConfigurationError(f"{where} has an unknown key `{key}` ({hint}).")
+
+
+def _key_fields(key: Any, label: str) -> tuple[str, ...]:
+    try:
+        fields = msgspec.convert((key,) if isinstance(key, str) else key, tuple[str, ...])
+    except msgspec.ValidationError:
+        raise ConfigurationError(f"{label} must be a field name or a list of field names.") from None
+    if not fields or not all(fields) or len(set(fields)) < len(fields):
+        raise ConfigurationError(f"{label} must name one field or several different ones.")
+    return fields
+
+
+def _days(retention: str | None) -> float:
+    if retention is None:
+        return DEFAULT_RETENTION_DAYS
+    match = _RETENTION.fullmatch(retention.strip())
+    if match is None:
+        raise ConfigurationError(f'`retention` of {PROJECT_FILE} must look like "7d", "12h" or "2w".')
+    return float(match[1]) * _DAYS[match[2]]
+
+
+def _expand(value: Any, environ: Mapping[str, str], label: str) -> Any:
+    """Replace `${NAME}` in all texts within a value."""
+    if isinstance(value, str):
+
+        def replaced(match: re.Match[str]) -> str:
+            if match[0] == "$${":
+                return "${"
+            name = match[1]
+            if not match[0].endswith("}") or not _NAME_OF_VARIABLE.fullmatch(name):
+                raise ConfigurationError(
+                    f"{label} has a ${{…}} that names no environment variable; write $${{ for a plain ${{."
+                )
+            if name not in environ:
+                raise ConfigurationError(f"{label} needs the environment variable {name}, which is not set.")
+            return environ[name]
+
+        return _VARIABLE.sub(replaced, value)
+    if isinstance(value, list):
+        return [_expand(item, environ, label) for item in value]
+    if isinstance(value, dict):
+        return {key: _expand(item, environ, label) for key, item in value.items()}
+    return value
+
+
+def _variables(value: Any) -> set[str]:
+    """Name the environment variables that a value mentions."""
+    if isinstance(value, str):
+        return {match[1] for match in _VARIABLE.finditer(value) if match[1]}
+    if isinstance(value, list):
+        return {name for item in value for name in _variables(item)}
+    if isinstance(value, Mapping):
+        return {name for item in value.values() for name in _variables(item)}
+    return set()
