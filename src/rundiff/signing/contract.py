@@ -54,4 +54,5 @@ class Signer(Protocol):
 
     def __call__(
         self, batch: pa.RecordBatch, fields: Sequence[str], key: SigningKey | None = None
-    ) -> SignedBatch: ...
+    ) -> SignedBatch:
+        """Give the signatures, null in the rows that can't be signed; safe to call from many threads."""

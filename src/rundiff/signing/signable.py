@@ -1,0 +1,97 @@
+"""Which Arrow types have signatures; asked once a batch, before any value is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.types as pt
+
+from rundiff.errors import ConfigurationError
+
+__all__ = ["KNOWN_EXTENSIONS", "present_fields"]
+
+KNOWN_EXTENSIONS = frozenset({"arrow.uuid", "arrow.json", "arrow.bool8", "rundiff.cbor"})
+
+_PLAIN = (
+    pt.is_null,
+    pt.is_boolean,
+    pt.is_integer,
+    pt.is_floating,
+    pt.is_decimal,
+    pt.is_date,
+    pt.is_time,
+    pt.is_timestamp,
+    pt.is_duration,
+    pt.is_interval,
+    pt.is_string,
+    pt.is_large_string,
+    pt.is_string_view,
+    pt.is_binary,
+    pt.is_large_binary,
+    pt.is_binary_view,
+    pt.is_fixed_size_binary,
+)
+_LISTS = (pt.is_list, pt.is_large_list, pt.is_fixed_size_list, pt.is_list_view, pt.is_large_list_view)
+
+
+def present_fields(schema: pa.Schema, fields: Sequence[str]) -> list[str]:
+    """Give those of `fields` that the schema has, each once, if all of them can be signed.
+
+    Raises `ConfigurationError` that names a field of a type without signature, or that occurs twice.
+    """
+    present = []
+    for name in dict.fromkeys(fields):
+        places = schema.get_all_field_indices(name)
+        if len(places) > 1:
+            raise ConfigurationError(
+                f"the field {name!r} occurs {len(places)} times; give each field its own name"
+            )
+        if places:
+            field = schema.field(places[0])
+            if refused := _refused(field):
+                raise ConfigurationError(
+                    f"the field {name!r} can't be signed, because {refused}; "
+                    f"exclude it, or bring it to a plain type in the source"
+                )
+            present.append(name)
+    return present
+
+
+def _refused(field: pa.Field) -> str | None:
+    """Say what about a field has no signature, or None."""
+    extension = (field.metadata or {}).get(b"ARROW:extension:name")
+    if extension is not None:
+        name = extension.decode("utf-8", "replace")
+        # pyarrow hides the metadata of extensions that it knows: this one came as its bare storage.
+        return f"it has the extension type {name}, which is unknown here"
+    return _refused_type(field.type)
+
+
+def _refused_type(kind: pa.DataType) -> str | None:
+    if isinstance(kind, pa.BaseExtensionType):
+        known = kind.extension_name in KNOWN_EXTENSIONS
+        return None if known else f"it has the extension type {kind.extension_name}, which is unknown here"
+    if any(is_kind(kind) for is_kind in _PLAIN):
+        return None
+    return _first_refusal(kind)
+
+
+def _first_refusal(kind: pa.DataType) -> str | None:
+    if pt.is_dictionary(kind) or pt.is_run_end_encoded(kind):
+        return _refused_type(kind.value_type)
+    if pt.is_map(kind):
+        return _refused(kind.key_field) or _refused(kind.item_field)
+    if pt.is_struct(kind):
+        names = [member.name for member in kind]
+        if len(set(names)) < len(names):
+            return "it is a struct with two members of one name"
+        return _any_refusal(kind)
+    if any(is_list(kind) for is_list in _LISTS):
+        return _refused(kind.value_field)
+    return f"it has the type {kind}, which has no signature"
+
+
+def _any_refusal(members: Any) -> str | None:
+    return next((refused for member in members if (refused := _refused(member))), None)
