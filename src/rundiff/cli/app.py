@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -21,6 +22,8 @@ INTERRUPTED = 130
 """128 + SIGINT, as shells count it."""
 PIPE_CLOSED = 141
 """128 + SIGPIPE, as shells count it."""
+
+_HINT = re.compile(r"\. \(?Did you mean (.*)\?\)?$")
 
 
 class Entry(NamedTuple):
@@ -151,7 +154,8 @@ def _told(error: BaseException, invocation: Invocation) -> tuple[str, int]:
         return str(error), error.exit_code
     if isinstance(error, click.UsageError):
         place = error.ctx.command_path if error.ctx else "rundiff"
-        message = error.format_message().rstrip(".").replace(". (Did", " (did")
+        # click's hints are sentences of their own, sometimes in brackets.
+        message = _HINT.sub(r" (did you mean \1?)", error.format_message()).rstrip(".")
         return f"{message}; see `{place} --help`.", error.exit_code
     if isinstance(error, click.ClickException):
         return error.format_message(), 2

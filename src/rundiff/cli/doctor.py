@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import click
 
 from rundiff.cli.invocation import Invocation, common_options
+from rundiff.cli.values import plural
 from rundiff.errors import RundiffError
 from rundiff.project import PROJECT_FILE, storage
 
@@ -129,7 +130,7 @@ def _project(invocation: Invocation) -> Finding:
             broken.append(str(error))
     if broken:
         return Finding("project file", Health.BROKEN, " ".join(broken))
-    return Finding("project file", Health.OK, f"{PROJECT_FILE} with {len(project.syncs)} syncs")
+    return Finding("project file", Health.OK, f"{PROJECT_FILE} with {plural(len(project.syncs), 'sync')}")
 
 
 def _existing(home: Path) -> Path:
@@ -176,7 +177,7 @@ def _syncs(invocation: Invocation) -> Iterator[Finding]:
     except (RundiffError, sqlite3.Error) as error:
         yield Finding("database", Health.BROKEN, str(error))
         return
-    yield Finding("database", Health.OK, f"{len(views)} syncs")
+    yield Finding("database", Health.OK, plural(len(views), "sync"))
     for view in views:
         path = destination_path(view.destination)
         if view.last_run is not None and view.records and path is not None and not path.exists():

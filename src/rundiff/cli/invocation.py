@@ -15,7 +15,7 @@ from rundiff.cli.values import printable
 from rundiff.project import Project, load_project, storage
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
     from rundiff.engine.workspace import Workspace
 
@@ -77,17 +77,22 @@ class Invocation:
             text = json.dumps(masked_messages(row, self.project.masked), ensure_ascii=False)
             click.echo(text, file=stream or sys.stdout)
 
-    def paper(self, stream: TextIO | None = None) -> Console:
-        """Give a console for people; plain and unbounded in width where nobody looks at a terminal."""
+    def show(self, renderables: Iterable[RenderableType], stream: TextIO | None = None) -> None:
+        """Print something for people; plain and unfolded where nobody looks at a terminal."""
         from rundiff.cli.console import console
 
-        return console(stream or sys.stdout)
-
-    def show(self, renderables: Iterable[RenderableType], stream: TextIO | None = None) -> None:
-        """Print something for people."""
-        paper = self.paper(stream)
-        for renderable in renderables:
-            paper.print(renderable, soft_wrap=not paper.is_terminal)
+        stream = stream or sys.stdout
+        paper = console(stream)
+        if paper.is_terminal:
+            for renderable in renderables:
+                paper.print(renderable)
+            return
+        with paper.capture() as captured:
+            for renderable in renderables:
+                paper.print(renderable, soft_wrap=True)
+        # Tables pad their last column, which would only bother whoever reads the pipe.
+        for line in captured.get().splitlines():
+            click.echo(line.rstrip(), file=stream)
 
 
 def common_options(*, as_json: bool = True, quiet: bool = False) -> Callable[[Command], Command]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TextIO
 
@@ -93,7 +92,7 @@ def _one(invocation: Invocation, workspace: Workspace, job: Job, *, alone: bool)
     # A bar among the lines of the change stream would spoil both.
     hidden = invocation.quiet or (job.to_stdout and sys.stdout.isatty())
     try:
-        with follow(job.name, quiet=hidden) if not hidden else nullcontext() as hook:
+        with follow(job.name, quiet=hidden) as hook:
             done = job.work(workspace, hook)
     except BrokenPipeError:
         raise
@@ -132,7 +131,11 @@ def _details(
         return None
     if not odd and result.status is not RunStatus.HELD:
         return None
-    return workspace.show(result.sync, result.run)
+    try:
+        return workspace.show(result.sync, result.run)
+    except RundiffError:
+        # The run is over and done; what only adorns its summary must not make it look failed.
+        return None
 
 
 def _print_json(invocation: Invocation, outcome: Outcome, stream: TextIO) -> None:
@@ -150,5 +153,6 @@ def _print_summary(invocation: Invocation, outcomes: Sequence[Outcome], stream: 
         if outcome.plan:
             invocation.show(plan_text(outcome.plan, invocation.masked), stream)
     finished = [(outcome.result, outcome.details) for outcome in outcomes if outcome.plan is None]
-    if finished:
+    # One sync that failed before it became a run has said everything by its error.
+    if finished and (len(finished) > 1 or finished[0][0].run is not None):
         invocation.show(summary(finished, invocation.masked), stream)
