@@ -1,0 +1,1 @@
+"""Where changes go: tables and streams, behind one contract."""

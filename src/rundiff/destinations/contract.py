@@ -21,7 +21,14 @@ Duties of a destination:
 8. Changes are upserts by primary key: an update of a row that is not there inserts it, an insert of
    one that is there overwrites it, a delete of a missing row does nothing. Rows and columns that no
    change names are never touched.
-9. `close` may be called at any time, more than once.
+9. `finish` is called once after the last batch of a run's delivery and makes everything visible. It
+   is idempotent, and does nothing where each batch is visible at once. A destination of
+   `whole_runs` shows nothing of a run before it: its positions are not to be acknowledged until
+   then, and a delivery that was broken off starts again at sequence 1 of its run.
+10. `close` may be called at any time, more than once.
+
+A destination with markers gives the one that it stands at by `advance(target, start, start)` after
+`claim`; an engine that acknowledges it can cut the first batch of a first delivery back, too.
 """
 
 from __future__ import annotations
@@ -49,6 +56,8 @@ class Capabilities:
     """Can take a record again without harm."""
     wants_previous: bool
     """Makes use of a delete's last known data and of `changed_fields`."""
+    whole_runs: bool = False
+    """Shows a run all at once, by `finish`; a broken delivery is repeated from sequence 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +102,7 @@ class ChangeBatch:
     @property
     def last_sequence(self) -> int:
         """The sequence of the last record."""
-        return self.first_sequence + self.records.num_rows - 1
+        return self.first_sequence + int(self.records.num_rows) - 1
 
     def slice(self, offset: int, length: int) -> ChangeBatch:
         """Give a part of the batch, without copying."""
@@ -132,7 +141,11 @@ class Destination(Protocol):
         """Make the target fit for these fields."""
 
     def claim(self, target: Target, start: Position) -> None:
-        """Take the target over for `target.token`, standing at `start`."""
+        """Take the target over for `target.token`, standing at `start`.
+
+        Raises `Fenced` for a token below the stored one, and for a newer token if the target stands
+        past `start`. Under its own token a later position stays as it is.
+        """
 
     def forget(self, target: Target, sync_ids: Sequence[str]) -> None:
         """Drop the marks of syncs that no database knows any more."""
@@ -142,6 +155,9 @@ class Destination(Protocol):
 
     def advance(self, target: Target, expected: Position, reached: Position) -> Position:
         """Move the position past refused records without writing anything."""
+
+    def finish(self, target: Target, reached: Position) -> None:
+        """Make the run's delivery visible, once its last batch was delivered; idempotent."""
 
     def close(self) -> None:
         """Let go of all resources."""

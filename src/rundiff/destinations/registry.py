@@ -1,0 +1,73 @@
+"""Find the destination that a URL or path names; backends are imported only when they are named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from rundiff.destinations.contract import Destination
+from rundiff.errors import ConfigurationError
+from rundiff.settings import DestinationOptions
+
+__all__ = ["ENTRY_POINTS", "open_destination"]
+
+ENTRY_POINTS = "rundiff.destinations"
+"""The group in which packages register `scheme = module:function`; the function takes `DestinationOptions`
+and gives a `Destination`."""
+
+_TABLES = {
+    "sqlite": "rundiff.destinations.sqlite:open_table",
+    "duckdb": "rundiff.destinations.duckdb:open_table",
+}
+_FILES = {
+    ".jsonl": "rundiff.destinations.stream:open_stream",
+    ".parquet": "rundiff.destinations.parquet:open_folder",
+    "-": "rundiff.destinations.stream:open_standard_output",
+}
+_KNOWN = "sqlite:///FILE, duckdb:///FILE, FILE.jsonl, FOLDER.parquet, - for standard output"
+
+
+def open_destination(options: DestinationOptions) -> Destination:
+    """Open the destination of `options.url`: nothing is touched before a method of it is called.
+
+    Schemes `sqlite` and `duckdb` need `into`; a path ends in `.jsonl` or `.parquet`; `-` is standard
+    output; other schemes are looked up among the entry points `rundiff.destinations`. Raises
+    `ConfigurationError` for anything else, and where `into` is missing or has no meaning.
+    """
+    url = options.url
+    if not url:
+        raise ConfigurationError(f"No destination is named: use --to with one of {_KNOWN}.")
+    scheme, separator, _ = url.partition("://")
+    if not separator:
+        return _open_file(url, options)
+    scheme = scheme.lower()
+    if scheme in _TABLES:
+        if options.into is None:
+            raise ConfigurationError(f"The destination {scheme}:// needs a table: name it with --into TABLE.")
+        return _call(_TABLES[scheme], f"{scheme}://{url.partition('://')[2]}", options.into)
+    for entry in entry_points(group=ENTRY_POINTS, name=scheme):
+        opened: Destination = entry.load()(options)
+        return opened
+    others = sorted(f"{name}://" for name in entry_points(group=ENTRY_POINTS).names)
+    raise ConfigurationError(
+        f"There is no destination {scheme}://: use one of {', '.join([_KNOWN, *others])}, "
+        "or install the package that brings it."
+    )
+
+
+def _open_file(url: str, options: DestinationOptions) -> Destination:
+    ending = next((ending for ending in _FILES if url.lower().endswith(ending)), None)
+    if ending is None or (ending == "-" and url != "-"):
+        raise ConfigurationError(f"{url!r} names no destination: use one of {_KNOWN}.")
+    if options.into is not None:
+        raise ConfigurationError(f"The destination {url} has no tables: leave --into out.")
+    return _call(_FILES[ending], url)
+
+
+def _call(path: str, *arguments: str) -> Destination:
+    module, name = path.split(":")
+    factory: Callable[..., Any] = getattr(import_module(module), name)
+    destination: Destination = factory(*arguments)
+    return destination

@@ -1,0 +1,172 @@
+"""Names and shapes of tables, and what differs between databases: data, above which `sql.py` stands once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from rundiff.errors import ConfigurationError
+
+__all__ = ["Column", "Connection", "Dialect", "ExistingColumn", "TableName", "TableShape", "quote"]
+
+
+def quote(name: str) -> str:
+    """Quote an identifier of any spelling (SQL:2016 part 2, section 5.2: delimited identifier)."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+@dataclass(frozen=True, slots=True)
+class TableName:
+    """A table, optionally with its schema."""
+
+    name: str
+    schema: str | None = None
+
+    @classmethod
+    def parse(cls, into: str) -> TableName:
+        """Read `table`, `schema.table`, or either part in double quotes where it holds a dot.
+
+        Raises `ConfigurationError` for anything else.
+        """
+        parts = _split(into)
+        if parts is None or len(parts) > 2 or not all(parts) or "\0" in into:
+            raise ConfigurationError(
+                f"{into!r} names no table: write --into TABLE or --into SCHEMA.TABLE, "
+                'with a part that holds a dot in double quotes ("my.table").'
+            )
+        return cls(parts[-1], parts[0] if len(parts) == 2 else None)
+
+
+def _split(into: str) -> list[str] | None:
+    """Split at the dots outside of double quotes; None if the quotes don't pair."""
+    parts, part, quoted, index = [], "", False, 0
+    while index < len(into):
+        char = into[index]
+        if quoted and char == '"' and into[index + 1 : index + 2] == '"':
+            part, index = part + '"', index + 1
+        elif char == '"' and (quoted or not part):
+            quoted = not quoted
+        elif char == "." and not quoted:
+            parts.append(part)
+            part = ""
+        else:
+            part += char
+        index += 1
+    return None if quoted else [*parts, part]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column as it is staged: its name in the table and its declared type, empty for none."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExistingColumn:
+    """A column as the database tells of it."""
+
+    name: str
+    type: str
+    """As declared; empty where nothing was declared."""
+    required: bool = False
+    """Not null, and without a default."""
+    generated: bool = False
+    strict: bool = False
+    """The table refuses values of other types (SQLite's STRICT)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableShape:
+    """A table or view as the database tells of it."""
+
+    name: str
+    is_table: bool
+    columns: Mapping[str, ExistingColumn]
+    """By folded name, in the table's order."""
+    unique: Sequence[frozenset[str]] = ()
+    """The folded columns of each unique index or key."""
+    leading: Sequence[Sequence[str]] = ()
+    """The folded columns of each index that holds all rows, in its order."""
+    constrained: bool = False
+    """Has a key, a unique index or a foreign key that rewriting a row could trip over."""
+
+    def finds(self, key: frozenset[str]) -> bool:
+        """Say whether an index leads to the rows of a key."""
+        return any(columns <= key for columns in self.unique) or any(
+            frozenset(columns[: len(key)]) == key for columns in self.leading
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """How one database differs from the others."""
+
+    scheme: str
+    title: str
+    """Its name for people."""
+    default_schema: str
+    other_schemas: bool
+    """Whether tables may stand in schemas besides the default one."""
+    fold: Callable[[str], str]
+    """Bring a name to the form in which the database compares it."""
+    name_limit: int | None
+    """The longest name that is kept, in bytes of UTF-8."""
+    column_limit: int
+    """The most columns of a table."""
+    reserved: Sequence[str]
+    """Folded beginnings of table names that the database keeps for itself."""
+    primary_key: bool
+    """Whether tables that are created declare their primary key."""
+    type_for: Callable[[pa.DataType], str]
+    """The column type to create for a field."""
+    holds: Callable[[pa.DataType, ExistingColumn], bool]
+    """Whether an existing column keeps every value of a field, or refuses it with an error."""
+    update: Callable[[TableShape], Sequence[str]]
+    """The statements that write staged values over the rows that have their keys (templates)."""
+    delete: str
+    """The statement that deletes the rows that have the staged keys (template)."""
+
+
+class Connection(Protocol):
+    """An open database. All its errors are `DestinationError`s: `RecordsRefused` where data is to blame."""
+
+    @property
+    def place(self) -> str:
+        """The database for people: `The SQLite file …`."""
+
+    def locate(self, table: TableName) -> str:
+        """Give the full name of a table, quoted."""
+
+    def shape(self, table: TableName) -> TableShape | None:
+        """Look a table up; None if there is none of that name."""
+
+    def has_schema(self, schema: str) -> bool:
+        """Say whether a schema exists."""
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """Run a statement and give the number of rows that it touched."""
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run a query."""
+
+    def transaction(self, *, writes: bool = True) -> AbstractContextManager[None]:
+        """Begin; commit when the block ends well, else roll back."""
+
+    def stage(self, columns: Sequence[Column], arrays: Sequence[pa.Array], key_width: int) -> str:
+        """Put columns into a temporary table, within a transaction, and give its quoted name.
+
+        Its columns are `n`, counting from 0, then `c0`, `c1`, … with the declared types. With a
+        `key_width` above 0, the first so many get an index.
+        """
+
+    def unstage(self) -> None:
+        """Drop what `stage` made, within the same transaction."""
+
+    def close(self) -> None:
+        """Let go of the database; may be called again."""
