@@ -70,12 +70,10 @@ def _outlook(plan: Plan, mask: Mask) -> Iterator[Text]:
         yield Text.assemble(("Plan: ", "bold"), "no changes.")
     for sentence in plan.holds:
         yield Text(f"Would be held: {mask(sentence)}", style="yellow")
-    for number, noun in (
-        (counts.unreadable, "unreadable record"),
-        (counts.invalid_keys, "record without a key"),
-    ):
-        if number:
-            yield Text(f"Skipped: {plural(number, noun)}.", style="yellow")
+    if counts.unreadable:
+        yield Text(f"Skipped: {plural(counts.unreadable, 'unreadable record')}.", style="yellow")
+    if counts.invalid_keys:
+        yield Text(f"Skipped: {plural(counts.invalid_keys, 'record', 'without a key')}.", style="yellow")
     for sentence in result.warnings:
         yield Text(f"Warning: {mask(sentence)}", style="yellow")
     if plan.path:

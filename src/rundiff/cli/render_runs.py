@@ -28,10 +28,10 @@ STYLES = {
 SAMPLES_SHOWN = 5
 """Sentences on odd records of one kind in a summary; `rundiff show` has all that were kept."""
 KINDS = {
-    "unreadable": "unreadable record",
-    "invalid_keys": "record without a key",
-    "conflicts": "key with different records",
-    "failed": "refused record",
+    "unreadable": ("unreadable record", ""),
+    "invalid_keys": ("record", "without a key"),
+    "conflicts": ("key", "with different records"),
+    "failed": ("refused record", ""),
 }
 
 
@@ -83,10 +83,10 @@ def _notes(result: RunResult, details: Details, mask: Mask) -> Iterator[Text]:
     elif result.held_reason:
         yield Text(f"{name}: held: {mask(result.held_reason)}", style="yellow")
     samples = details[1].samples if details else {}
-    for kind, noun in KINDS.items():
+    for kind, words in KINDS.items():
         number = getattr(result.counts, kind)
         if number:
-            yield Text(f"{name}: {plural(number, noun)}", style="yellow")
+            yield Text(f"{name}: {plural(number, *words)}", style="yellow")
             yield from _samples(samples.get(kind, ()), number, mask)
     if result.status is RunStatus.COMMITTED and not result.complete and details:
         for reason in details[1].complete_reasons:
@@ -203,10 +203,10 @@ def run_text(sync: SyncView, view: RunView, mask: Mask) -> Iterator[RenderableTy
     yield table
     for reason in view.complete_reasons:
         yield Text(f"The reading was incomplete: {mask(reason)}", style="yellow")
-    for kind, noun in KINDS.items():
+    for kind, words in KINDS.items():
         if view.samples.get(kind):
             number = getattr(counts, kind)
-            yield Text(f"{plural(number, noun)}:", style="yellow")
+            yield Text(f"{plural(number, *words)}:", style="yellow")
             yield from _samples(view.samples[kind], number, mask, len(view.samples[kind]))
     for sentence in result.warnings:
         yield Text(f"Warning: {mask(sentence)}", style="yellow")

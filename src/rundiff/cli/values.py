@@ -94,6 +94,6 @@ def amount(number: int) -> str:
     return f"{number:,}"
 
 
-def plural(number: int, word: str) -> str:
-    """Write a count with its noun: 1 record, 2 records."""
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
+def plural(number: int, noun: str, rest: str = "") -> str:
+    """Write a count with its noun and what follows it: 1 record, 2 records without a key."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}{' ' if rest else ''}{rest}"
