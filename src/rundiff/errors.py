@@ -19,6 +19,11 @@ RundiffError                     the root; the command exits 1
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rundiff.model import RunResult
+
 __all__ = [
     "BaselineLost",
     "ConfigurationError",
@@ -45,6 +50,8 @@ class RundiffError(Exception):
     """
 
     exit_code = 1
+    result: RunResult | None = None
+    """The result of the run that failed, where one had begun."""
 
 
 class ConfigurationError(RundiffError):

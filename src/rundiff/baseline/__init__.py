@@ -1,0 +1,1 @@
+"""Baselines: immutable sorted segments, their manifest, and the lookup."""

@@ -17,7 +17,7 @@ from rundiff.baseline.order import Positions, Words, prefixes, rows_equal, words
 from rundiff.baseline.segments import FLAG_DELETED, FLAG_UNCERTAIN, Segment
 from rundiff.model import Match
 
-__all__ = ["Lookup", "PythonLookup"]
+__all__ = ["Lookup", "PythonLookup", "open_lookup"]
 
 
 States = npt.NDArray[np.uint8]
@@ -129,3 +129,8 @@ class PythonLookup:
         parts = [self.base.find(matrix, prefixes(matrix)) for matrix in self.overlay.keys]
         found = np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
         return found[found >= 0]
+
+
+def open_lookup(base: Segment, overlay: Segment) -> Lookup:
+    """Choose the lookup: native where it is built and not switched off, else Python's."""
+    return PythonLookup(base, overlay)

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
+from rundiff.baseline.columns import conform, unify_types
 from rundiff.baseline.order import argsort, first_of_group, prefixes, words
-from rundiff.baseline.segments import BATCH_ROWS, FLAG_DELETED, Segment
+from rundiff.baseline.segments import BATCH_ROWS, FLAG_DELETED, Segment, entry_schema
 
-__all__ = ["merged", "prefix_ranges"]
+__all__ = ["merged", "prefix_ranges", "rows_between", "with_key_type"]
 
 
 def prefix_ranges(rows: int, rows_per_range: int = BATCH_ROWS) -> list[tuple[int, int]]:
@@ -37,8 +38,11 @@ def merged(newer: Segment, older: Segment, *, keep_deleted: bool) -> Iterator[pa
 
     Entries flagged deleted are kept for an overlay and dropped for a new base.
     """
+    kind = unify_types(newer.schema.field("primary_key").type, older.schema.field("primary_key").type)
     for low, high in prefix_ranges(newer.rows + older.rows):
-        table = pa.concat_tables([rows_between(newer, low, high), rows_between(older, low, high)])
+        table = pa.concat_tables(
+            [with_key_type(rows_between(side, low, high), kind) for side in (newer, older)]
+        )
         if table.num_rows == 0:
             continue
         keys = words(table.column("primary_key_signature"))
@@ -49,3 +53,15 @@ def merged(newer: Segment, older: Segment, *, keep_deleted: bool) -> Iterator[pa
             flags = table.column("flags").to_numpy()[order]
             keep &= (flags & FLAG_DELETED) == 0
         yield from table.take(pa.array(order[keep])).combine_chunks().to_batches()
+
+
+def with_key_type(table: pa.Table, kind: pa.StructType) -> pa.Table:
+    """Bring a table of entries to a key type that holds its keys."""
+    schema = entry_schema(kind)
+    if table.schema.equals(schema):
+        return table
+    batches = [
+        pa.RecordBatch.from_arrays([*b.columns[:-1], conform(b.columns[-1], kind)], schema=schema)
+        for b in table.to_batches()
+    ]
+    return pa.Table.from_batches(batches, schema)

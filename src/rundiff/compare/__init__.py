@@ -1,0 +1,1 @@
+"""The comparison: pure, no I/O, no clock."""

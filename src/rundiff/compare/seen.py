@@ -16,7 +16,8 @@ Flags = npt.NDArray[np.bool_]
 class Seen:
     """Marks by baseline position. A byte a position: 5 MB for 5 million records, three times."""
 
-    def __init__(self, positions: int) -> None:
+    def __init__(self, positions: int, *, keep_all: bool = False) -> None:
+        self._keep_all = keep_all
         self.read = np.zeros(positions, dtype=np.bool_)
         """The key was read in any way."""
         self.implied = np.zeros(positions, dtype=np.bool_)
@@ -29,12 +30,14 @@ class Seen:
         """Note a batch, in order of reading; say which of its rows must be kept.
 
         Kept are new and changed records, and unchanged ones of a key that was also read with other
-        data up to the end of this batch: they take part in the contest.
+        data up to the end of this batch: they take part in the contest. With `keep_all`, all are.
         """
         changed = state == Match.CHANGED
         known = state != Match.NEW
         self.read[position[known]] = True
         self._changed[position[changed]] = True
+        if self._keep_all:
+            return np.ones(len(state), dtype=np.bool_)
         same = state == Match.SAME
         contested = np.zeros(len(state), dtype=np.bool_)
         contested[same] = self._changed[position[same]]
@@ -45,4 +48,5 @@ class Seen:
         unique = len(np.unique(fresh)) if len(fresh) else 0
         self.dropped_duplicates += before + len(fresh) - unique
         self.implied[fresh] = True
-        return ~drop
+        kept: Flags = ~drop
+        return kept

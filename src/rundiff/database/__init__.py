@@ -1,0 +1,1 @@
+"""Where syncs, runs, leases, acknowledgements and failures are kept."""

@@ -1,0 +1,1 @@
+"""The engine: the life of a run, around the pure comparison."""

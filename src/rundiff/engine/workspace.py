@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import pyarrow as pa
-
+from rundiff.database.embedded import EmbeddedDatabase
+from rundiff.engine.home import Home
 from rundiff.engine.views import FieldSchema, HeldSet, HistoryEntry, Plan, Progress, RunView, SyncView
+from rundiff.errors import ConfigurationError
 from rundiff.model import RunResult
-from rundiff.settings import Storage, SyncSettings
+from rundiff.settings import DestinationOptions, Storage, SyncSettings
+from rundiff.stores.files import FileStore
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from rundiff.database.contract import StoredSync
+    from rundiff.destinations.contract import Destination
+    from rundiff.engine.session import Backends, Session
 
 __all__ = ["Workspace"]
 
@@ -22,7 +33,19 @@ class Workspace:
     """Everything one can do with the syncs of one home directory."""
 
     def __init__(self, storage: Storage) -> None:
+        from rundiff.engine.session import Backends
+        from rundiff.signing import SigningKey
+
         self.storage = storage
+        home = Home(Path(storage.home))
+        key = None if storage.signing_key is None else SigningKey(storage.signing_key)
+        self._backends = Backends(
+            home=home,
+            database=EmbeddedDatabase(home.database),
+            store=FileStore(home.signatures),
+            signing_key=key,
+            retention_days=storage.retention_days,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -34,58 +57,187 @@ class Workspace:
 
     def close(self) -> None:
         """Let go of the database."""
+        self._backends.database.close()
+
+    def backends(self, progress: ProgressHook | None = None) -> Backends:
+        """Give what runs share, with a hook for progress."""
+        from dataclasses import replace
+
+        return replace(self._backends, progress=progress)
+
+    # Acting
 
     def run(self, settings: SyncSettings, progress: ProgressHook | None = None) -> RunResult:
         """Execute a sync once; raises a `RundiffError` if the run failed."""
-        raise NotImplementedError
+        from rundiff.engine.flow import sync_once
+        from rundiff.engine.recovery import recover
+        from rundiff.engine.session import Session
+        from rundiff.sources import open_source
 
-    def plan(self, settings: SyncSettings, out: Path | None = None, progress: ProgressHook | None = None) -> Plan:
+        source = open_source(settings.source)
+        destination = open_sink(settings.destination)
+        backends = self.backends(progress)
+        with Session.open(backends, settings, destination, source.location) as session:
+            recover(session, settings)
+            return sync_once(session, settings, source)
+
+    def plan(
+        self, settings: SyncSettings, out: Path | None = None, progress: ProgressHook | None = None
+    ) -> Plan:
         """Preview a run without changing any state; keep it at `out` for `apply`."""
-        raise NotImplementedError
+        from rundiff.engine.planning import preview
 
-    def apply(self, path: Path, settings: SyncSettings | None = None, progress: ProgressHook | None = None) -> RunResult:
+        return preview(self.backends(progress), settings, open_sink(settings.destination), out)
+
+    def apply(
+        self, path: Path, settings: SyncSettings | None = None, progress: ProgressHook | None = None
+    ) -> RunResult:
         """Deliver exactly what a plan holds; raises `StateChanged` if the baseline moved since.
 
         `settings` bring the destination's secrets back, which a plan does not store.
         """
-        raise NotImplementedError
+        from rundiff.engine.approval import apply_changes
+        from rundiff.engine.planning import unpack
+        from rundiff.engine.recovery import recover
+        from rundiff.engine.session import Session
+
+        folder = Path(tempfile.mkdtemp(prefix="apply-", dir=self._backends.home.root))
+        try:
+            changes, planned = unpack(path, folder)
+            chosen = settings or planned
+            destination = open_sink(chosen.destination)
+            backends = self.backends(progress)
+            with Session.open(backends, chosen, destination, changes.findings.source) as session:
+                recover(session, chosen)
+                return apply_changes(session, chosen, changes)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def approve(self, name: str, digest: str | None = None, destination_url: str | None = None) -> RunResult:
         """Deliver what is held, in a run of its own; raises `StateChanged` for another digest."""
-        raise NotImplementedError
+        from rundiff.engine import approval
+        from rundiff.engine.recovery import recover
+
+        settings = self._stored_settings(name, destination_url)
+        with self._take(name, open_sink(settings.destination)) as session:
+            recover(session, settings)
+            return approval.approve(session, settings, digest)
 
     def discard(self, name: str) -> HeldSet:
         """Drop what is held; the next complete run finds it anew."""
-        raise NotImplementedError
+        from rundiff.engine import approval
+        from rundiff.engine.inspect import held_view
+
+        with self._take(name, None) as session:
+            shown = held_view(self._backends, session.sync)
+            held = approval.discard(session)
+            return shown or HeldSet(
+                run=held.run, what=held.what, count=held.count, reason=held.reason, digest=held.digest
+            )
 
     def reset(self, name: str) -> None:
         """Forget a sync's baseline, key and destination; runs keep their numbers and history."""
-        raise NotImplementedError
+        from rundiff.engine.run import changed, sweep
 
-    def rollback(self, name: str, to_run: int) -> None:
+        with self._take(name, None) as session:
+            for run in self._backends.database.unfinished(session.sync.sync_id):
+                from rundiff.baseline.baseline import Baseline
+                from rundiff.engine.run import Execution
+
+                Execution(session, run, Baseline.empty()).discard()
+            session.refresh()
+            sync = changed(session.sync, established=False, manifest=None, acknowledged=None, held=None)
+            self._backends.database.set_sync(sync, session.token)
+            session.sync = sync
+            self._backends.store.swap_manifest(sync.sync_id, None, session.token)
+            sweep(session)
+
+    def rollback(self, name: str, to_run: int, destination_url: str | None = None) -> None:
         """Go back to the baseline of an earlier run: the destination was restored to it."""
-        raise NotImplementedError
+        from rundiff.engine.rollback import roll_back
+
+        settings = self._stored_settings(name, destination_url)
+        with self._take(name, open_sink(settings.destination)) as session:
+            roll_back(session, to_run)
+
+    def _take(self, name: str, destination: Destination | None) -> Session:
+        from rundiff.engine.session import Session
+
+        return Session.take(self._backends, self._find(name), destination)
+
+    def _find(self, name: str) -> StoredSync:
+        from rundiff.engine.inspect import find_sync
+
+        return find_sync(self._backends, name)
+
+    def _stored_settings(self, name: str, url: str | None) -> SyncSettings:
+        from rundiff.engine.session import StoredDestination
+
+        sync = self._find(name)
+        stored = StoredDestination.decode(sync.destination)
+        options = DestinationOptions(url=url or stored.url, into=stored.into, shared_table=sync.shared_table)
+        return SyncSettings(name=name, source=None, primary_key=sync.primary_key, destination=options)
+
+    # Looking
 
     def syncs(self) -> Sequence[SyncView]:
         """List the syncs by name."""
-        raise NotImplementedError
+        return [self._view(sync) for sync in self._backends.database.syncs()]
+
+    def _view(self, sync: StoredSync) -> SyncView:
+        from rundiff.engine.inspect import sync_view
+        from rundiff.engine.lease import is_held
+
+        held = is_held(self._backends.home.lock(sync.sync_id))
+        holder = self._backends.database.holder(sync.sync_id) if held else None
+        return sync_view(self._backends, sync, holder)
 
     def runs(self, name: str | None = None, limit: int = 20) -> Sequence[RunView]:
         """List runs, newest first."""
-        raise NotImplementedError
+        from rundiff.engine.inspect import run_view
+
+        database = self._backends.database
+        syncs = {s.sync_id: s for s in ([self._find(name)] if name is not None else database.syncs())}
+        only = next(iter(syncs)) if name is not None else None
+        return [run_view(syncs[run.sync_id], run) for run in database.runs(only, limit)]
 
     def show(self, name: str, run: int | None = None) -> tuple[SyncView, RunView]:
         """Tell all about one run; the last one by default."""
-        raise NotImplementedError
+        from rundiff.engine.inspect import run_view
+
+        sync = self._find(name)
+        database = self._backends.database
+        runs = database.runs(sync.sync_id, 1) if run is None else [database.run(sync.sync_id, run)]
+        if not runs or runs[0] is None:
+            what = "no run yet" if run is None else f"no run {run}"
+            raise ConfigurationError(f"sync {name} has {what}; `rundiff runs {name}` lists its runs")
+        return self._view(sync), run_view(sync, runs[0])
 
     def history(self, name: str, key: Mapping[str, Any]) -> Sequence[HistoryEntry]:
-        """List every change of one record, oldest first. Text values are matched to the key's pinned types."""
-        raise NotImplementedError
+        """List every change of one record, oldest first. Text is matched to the key's pinned types."""
+        from rundiff.engine.inspect import history
+
+        return history(self._backends, self._find(name), key)
 
     def schema(self, name: str) -> Sequence[FieldSchema]:
         """List a sync's fields with their pinned types."""
-        raise NotImplementedError
+        from rundiff.engine.inspect import schema
+
+        return schema(self._backends, self._find(name), None)
 
     def sql(self, query: str) -> pa.Table:
-        """Query the views `sync_write_records`, `runs` and `syncs` with DuckDB's SQL, read only."""
-        raise NotImplementedError
+        """Query the views `sync_write_records`, `runs`, `syncs` and `failures` with DuckDB's SQL."""
+        from rundiff.engine import sqlviews
+
+        return sqlviews.query(self._backends, query)
+
+
+def open_sink(options: DestinationOptions) -> Destination:
+    """Open a destination; none given means that the caller delivers."""
+    if options.url is None:
+        from rundiff.engine.caller import CallerDestination
+
+        return CallerDestination()
+    from rundiff.destinations import open_destination
+
+    return open_destination(options)

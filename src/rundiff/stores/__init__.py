@@ -1,0 +1,1 @@
+"""Where baselines are kept."""

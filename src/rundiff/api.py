@@ -1,0 +1,353 @@
+"""The Python face: `sync`, `changes`, and `Sync` for all that one can do with a sync."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
+
+from rundiff.engine.views import FieldSchema, HeldSet, HistoryEntry, Plan
+from rundiff.engine.workspace import Workspace
+from rundiff.errors import ConfigurationError, RundiffError
+from rundiff.model import Action, RunResult, SyncWriteRecord
+from rundiff.project import Project, ad_hoc, storage
+from rundiff.settings import Storage, SyncSettings
+
+if TYPE_CHECKING:
+    from rundiff.destinations.contract import ChangeBatch
+    from rundiff.engine.changeset import ChangeSet
+    from rundiff.engine.run import Execution
+    from rundiff.engine.session import Session
+
+__all__ = ["Changes", "Options", "Run", "Sync", "changes", "sync"]
+
+Run = RunResult
+"""What one run did."""
+
+
+class Options(TypedDict, total=False):
+    """The options of a sync: the keys of `rundiff.toml` and, with dashes, the flags of the command."""
+
+    types: Mapping[str, str]
+    delimiter: str
+    encoding: str
+    null: Sequence[str]
+    expected_rows: int
+    exclude: Sequence[str]
+    include: Sequence[str]
+    max_deletes: int
+    max_delete_percent: float
+    min_records: int
+    max_updates_percent: float
+    max_creates_percent: float
+    allow_empty: bool
+    on_invalid_key: Literal["skip", "quarantine", "fail"]
+    on_conflict: str | Callable[[list[dict[str, Any]]], dict[str, Any]]
+    on_lost_baseline: Literal["fail", "rebaseline", "resend"]
+    on_existing: Literal["overwrite", "keep", "fail"]
+    on_new_field: Literal["update", "fail"]
+    on_dropped_field: Literal["update", "fail"]
+    shared_table: bool
+    full_refresh: bool
+    batch_size: int
+    wait: bool
+
+
+class Sync:
+    """A named flow: one source, one primary key, one destination.
+
+    Args:
+        source: a path or glob, an iterable of mappings, or an object that speaks the Arrow PyCapsule
+            interface (pyarrow, polars, pandas, duckdb).
+        primary_key: the field or fields that identify a record.
+        name: under which the sync's state is kept; derived from a path when left out.
+        destination: a database URL, a path ending in .jsonl or .parquet, or `-`; None when the caller
+            delivers.
+        into: the table of a database destination.
+        home: the home directory; else `RUNDIFF_HOME`, else `.rundiff`.
+        options: see `Options`.
+
+    Raises:
+        ConfigurationError: an option is unknown or its value does not fit.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        primary_key: str | Sequence[str],
+        *,
+        name: str | None = None,
+        destination: str | None = None,
+        into: str | None = None,
+        home: str | os.PathLike[str] | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        fields = [primary_key] if isinstance(primary_key, str) else list(primary_key)
+        self._settings = ad_hoc(_path(source), fields, destination, into, name, options)
+        self._storage = _storage(home)
+
+    @property
+    def name(self) -> str:
+        """The sync's name."""
+        return self._settings.name
+
+    def run(self) -> RunResult:
+        """Execute the sync once. Raises `RundiffError` if the run failed; its `result` tells how far it came."""
+        with self._workspace() as workspace:
+            return workspace.run(self._settings)
+
+    def plan(self, out: str | os.PathLike[str] | None = None) -> Plan:
+        """Preview a run without changing any state; keep it at `out` for `apply`."""
+        with self._workspace() as workspace:
+            return workspace.plan(self._settings, None if out is None else Path(out))
+
+    def apply(self, path: str | os.PathLike[str]) -> RunResult:
+        """Deliver exactly what a plan holds; raises `StateChanged` if the baseline moved since."""
+        with self._workspace() as workspace:
+            return workspace.apply(Path(path), self._settings)
+
+    def approve(self, digest: str | None = None) -> RunResult:
+        """Deliver what a guard holds; raises `StateChanged` if `digest` names another set."""
+        with self._workspace() as workspace:
+            return workspace.approve(self.name, digest, self._settings.destination.url)
+
+    def discard(self) -> HeldSet:
+        """Drop what a guard holds."""
+        with self._workspace() as workspace:
+            return workspace.discard(self.name)
+
+    def reset(self) -> None:
+        """Forget the baseline, key and destination; runs keep their numbers and history."""
+        with self._workspace() as workspace:
+            workspace.reset(self.name)
+
+    def history(self, key: Mapping[str, Any]) -> Sequence[HistoryEntry]:
+        """List every change of one record, oldest first."""
+        with self._workspace() as workspace:
+            return workspace.history(self.name, key)
+
+    def schema(self) -> Sequence[FieldSchema]:
+        """List the fields with their pinned types."""
+        with self._workspace() as workspace:
+            return workspace.schema(self.name)
+
+    def _workspace(self) -> Workspace:
+        return Workspace(self._storage)
+
+
+def sync(
+    source: Any,
+    *,
+    primary_key: str | Sequence[str],
+    name: str | None = None,
+    destination: str,
+    into: str | None = None,
+    home: str | os.PathLike[str] | None = None,
+    **options: Unpack[Options],
+) -> RunResult:
+    """Find what changed in a source since the last run, and deliver it.
+
+    The arguments are those of `Sync`. The result's `status` is `committed`, or `held` when a guard
+    holds deletions or the run. Raises `RundiffError` if the run failed.
+    """
+    return Sync(
+        source, primary_key, name=name, destination=destination, into=into, home=home, **options
+    ).run()
+
+
+def changes(
+    source: Any,
+    *,
+    primary_key: str | Sequence[str],
+    name: str | None = None,
+    home: str | os.PathLike[str] | None = None,
+    **options: Unpack[Options],
+) -> Changes:
+    """Find what changed in a source since the last run; the caller delivers.
+
+    Iterate over the result: its `SyncWriteRecord`s come as deletes, updates, creates. The run is
+    committed when the loop ends, or, used in a `with` statement, when the block ends well. Leaving
+    early or raising commits nothing: the next run finds the same changes again.
+    """
+    fields = [primary_key] if isinstance(primary_key, str) else list(primary_key)
+    settings = ad_hoc(_path(source), fields, None, None, name or _default_name(source), options)
+    return Changes(settings, _storage(home))
+
+
+def _default_name(source: Any) -> str | None:
+    if isinstance(source, str | os.PathLike):
+        return None
+    raise ConfigurationError("changes of rows need a name, under which the baseline is kept: name=…")
+
+
+def _path(source: Any) -> Any:
+    return os.fspath(source) if isinstance(source, os.PathLike) else source
+
+
+def _storage(home: str | os.PathLike[str] | None) -> Storage:
+    return storage(None if home is None else os.fspath(home), os.environ, Project(environ=os.environ))
+
+
+_suspended: dict[tuple[str, str], tuple[int, Changes]] = {}
+"""Runs of `changes` under way in this process, by home and name, with the thread that began them."""
+_suspended_lock = threading.Lock()
+
+
+class Changes:
+    """The changes of one run, for the caller to deliver. Made by `rundiff.changes`."""
+
+    def __init__(self, settings: SyncSettings, storage: Storage) -> None:
+        self._settings = settings
+        self._storage = storage
+        self._key = (os.path.realpath(storage.home), settings.name)
+        self._workspace: Workspace | None = None
+        self._session: Session | None = None
+        self._execution: Execution | None = None
+        self._changes: ChangeSet | None = None
+        self._in_block = False
+        self.result: RunResult | None = None
+        """The run's result, once it was committed or held."""
+
+    def __iter__(self) -> Iterator[SyncWriteRecord]:
+        """Yield the write records; commits when all were taken, outside of a `with` block."""
+        if self._execution is None and self.result is None:
+            self._open()
+        elif not self._in_block:
+            raise RundiffError("these changes were taken already; call rundiff.changes again for a new run")
+        if self._in_block:
+            yield from self._records()
+            return
+        try:
+            yield from self._records()
+            self._commit()
+        finally:
+            # After a commit this finds nothing to give up.
+            self.abandon()
+
+    def __enter__(self) -> Self:
+        self._open()
+        self._in_block = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._commit()
+        finally:
+            self.abandon()
+
+    def _open(self) -> None:
+        from rundiff.baseline.baseline import Baseline
+        from rundiff.engine.caller import CallerDestination
+        from rundiff.engine.flow import failing, find_and_seal
+        from rundiff.engine.recovery import recover
+        from rundiff.engine.run import Execution
+        from rundiff.engine.session import Session
+        from rundiff.model import RunKind
+        from rundiff.sources import open_source
+
+        self._take_turn()
+        source = open_source(self._settings.source)
+        self._workspace = Workspace(self._storage)
+        try:
+            self._session = Session.open(
+                self._workspace.backends(), self._settings, CallerDestination(), source.location
+            )
+            recover(self._session, self._settings)
+            self._execution = Execution.begin(self._session, RunKind.SYNC, Baseline.empty())
+            with failing(self._execution):
+                sealed = find_and_seal(self._session, self._settings, source, self._execution)
+        except BaseException:
+            self._execution = None
+            self.abandon()
+            raise
+        if isinstance(sealed, RunResult):
+            self.result = sealed
+            self._execution = None
+        else:
+            self._changes = sealed
+
+    def _take_turn(self) -> None:
+        """Give up an earlier run of the same sync that this thread left without ending it."""
+        me = threading.get_ident()
+        with _suspended_lock:
+            before = _suspended.get(self._key)
+            mine = before is not None and before[0] == me
+        if before is not None and mine:
+            before[1].abandon()
+        with _suspended_lock:
+            _suspended.setdefault(self._key, (me, self))
+
+    def _records(self) -> Iterator[SyncWriteRecord]:
+        from rundiff.engine.log import change_batches
+
+        execution, changes = self._execution, self._changes
+        if execution is None or changes is None or execution.run.sealed is None:
+            return
+        size = self._settings.batch_size
+        for batch in change_batches(changes.folder, execution.run.run, execution.run.sealed, size):
+            for record in write_records(batch, execution.session.sync.sync_id, execution.run.started_at):
+                if self._execution is not execution:
+                    raise RundiffError(
+                        f"sync {self._settings.name}: these changes were given up when a new run of the same "
+                        "sync began; nothing of them was committed"
+                    )
+                yield record
+
+    def _commit(self) -> None:
+        from rundiff.database.contract import Acknowledged
+        from rundiff.engine.flow import failing
+
+        execution, changes = self._execution, self._changes
+        if execution is None or changes is None or execution.run.sealed is None:
+            return
+        position = Acknowledged(execution.run.run, execution.run.sealed.total)
+        with failing(execution):
+            self.result = execution.commit(changes, position=position)
+        self._execution = None
+
+    def abandon(self) -> None:
+        """Give the run up if it is not committed, and let go of everything; may be called again."""
+        execution, self._execution = self._execution, None
+        session, self._session = self._session, None
+        workspace, self._workspace = self._workspace, None
+        with _suspended_lock:
+            entry = _suspended.get(self._key)
+            if entry is not None and entry[1] is self:
+                del _suspended[self._key]
+        try:
+            if execution is not None:
+                execution.discard()
+        finally:
+            if session is not None:
+                session.close()
+            if workspace is not None:
+                workspace.close()
+
+
+def write_records(batch: ChangeBatch, sync_id: str, at: datetime) -> Iterator[SyncWriteRecord]:
+    """Turn a batch into write records."""
+    from rundiff.engine.records import values
+
+    columns = {name: values(batch.records.column(name)) for name in batch.records.schema.names}
+    for index in range(batch.records.num_rows):
+        fields = columns["changed_fields"][index]
+        yield SyncWriteRecord(
+            sync_id=sync_id,
+            run_id=batch.run,
+            sequence=batch.first_sequence + index,
+            primary_key_signature=columns["primary_key_signature"][index],
+            data_signature=columns["data_signature"][index],
+            destination_action=Action(batch.action),
+            data=columns["data"][index],
+            primary_key=columns["primary_key"][index],
+            changed_fields=None if fields is None else tuple(fields),
+            created_at=at,
+            updated_at=at,
+        )

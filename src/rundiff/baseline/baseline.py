@@ -1,0 +1,100 @@
+"""An opened baseline: base and overlay as one, by position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from rundiff.baseline.columns import unify_types
+from rundiff.baseline.lookup import Lookup, open_lookup
+from rundiff.baseline.manifest import Manifest
+from rundiff.baseline.merge import with_key_type
+from rundiff.baseline.order import argsort, words
+from rundiff.baseline.segments import FLAG_DELETED, Segment, SegmentInfo
+from rundiff.errors import BaselineLost
+
+__all__ = ["Baseline"]
+
+Ints = npt.NDArray[np.int64]
+
+
+class Baseline:
+    """What the destination is known to hold. Positions count the base first, then the overlay."""
+
+    def __init__(self, base: Segment, overlay: Segment, manifest: Manifest | None) -> None:
+        self.base = base
+        self.overlay = overlay
+        self.manifest = manifest
+
+    @classmethod
+    def empty(cls) -> Baseline:
+        """Give the baseline of a sync that never ran."""
+        nothing = Segment.empty(pa.struct([]))
+        return cls(nothing, nothing, None)
+
+    @classmethod
+    def open(cls, manifest: Manifest, find: Callable[[str], Path | None]) -> Baseline:
+        """Map and verify all segments; raises `BaselineLost`."""
+
+        def segment(info: SegmentInfo) -> Segment:
+            path = find(info.name)
+            if path is None:
+                raise BaselineLost(f"segment {info.name} of the baseline is missing")
+            return Segment.open(path, info)
+
+        base = segment(manifest.base)
+        overlay = Segment([], base.schema) if manifest.overlay is None else segment(manifest.overlay)
+        return cls(base, overlay, manifest)
+
+    @property
+    def live(self) -> int:
+        """How many live keys it holds."""
+        return 0 if self.manifest is None else self.manifest.live
+
+    @property
+    def positions(self) -> int:
+        """How many positions there are, superseded and deleted ones included."""
+        return self.base.rows + self.overlay.rows
+
+    @cached_property
+    def lookup(self) -> Lookup:
+        """The lookup over both segments."""
+        return open_lookup(self.base, self.overlay)
+
+    @property
+    def primary_key_type(self) -> pa.StructType:
+        """The type of the key values."""
+        return unify_types(
+            self.base.schema.field("primary_key").type, self.overlay.schema.field("primary_key").type
+        )
+
+    def live_mask(self) -> npt.NDArray[np.bool_]:
+        """Mark the positions that are live keys."""
+        mask = np.ones(self.positions, dtype=np.bool_)
+        mask[self.lookup.superseded()] = False
+        mask[self.base.rows :] = (self.overlay.numbers("flags") & FLAG_DELETED) == 0
+        return mask
+
+    def take(self, positions: Ints) -> pa.Table:
+        """Gather entries by position, sorted by primary key signature."""
+        ascending = np.sort(positions)
+        split = int(np.searchsorted(ascending, self.base.rows))
+        kind = self.primary_key_type
+        parts = [
+            with_key_type(self.base.take(ascending[:split]), kind),
+            with_key_type(self.overlay.take(ascending[split:] - self.base.rows), kind),
+        ]
+        table = pa.concat_tables(parts)
+        if split and split < len(ascending):
+            table = table.take(pa.array(argsort(words(table.column("primary_key_signature")))))
+        return table.combine_chunks()
+
+    def column_at(self, name: str, positions: Ints) -> Ints:
+        """Give a column of numbers at positions in any order."""
+        whole = np.concatenate([self.base.numbers(name), self.overlay.numbers(name)])
+        return whole[positions]

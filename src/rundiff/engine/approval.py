@@ -1,0 +1,117 @@
+"""Approve or discard what a guard holds; apply a plan: change sets that get a run of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from rundiff.baseline.baseline import Baseline
+from rundiff.database.contract import Held
+from rundiff.engine.changeset import ChangeSet, changed_findings
+from rundiff.engine.flow import deliver_changes, failing, start
+from rundiff.engine.held import still_deletable
+from rundiff.engine.run import Execution, changed, sweep
+from rundiff.engine.session import Session
+from rundiff.errors import StateChanged
+from rundiff.model import RunKind, RunResult
+from rundiff.settings import SyncSettings
+
+__all__ = ["apply_changes", "approve", "discard"]
+
+
+def _held(session: Session) -> Held:
+    held = session.sync.held
+    if held is None:
+        raise StateChanged(
+            f"sync {session.sync.name}: nothing is held; `rundiff show {session.sync.name}` tells more"
+        )
+    return held
+
+
+def approve(session: Session, settings: SyncSettings, digest: str | None) -> RunResult:
+    """Deliver what is held, once, in a run of its own."""
+    name, held = session.sync.name, _held(session)
+    if digest is not None and not held.digest.startswith(digest.lower()):
+        raise StateChanged(
+            f"sync {name}: what is held now is not what {digest} names: {held.count:,} {held.what} of run "
+            f"{held.run} with digest {held.digest[:12]}. Look at `rundiff show {name}`, then approve that"
+        )
+    execution = Execution.begin(session, RunKind.APPROVE, Baseline.empty())
+    with failing(execution):
+        started, _ = start(session, settings, execution.run.run)
+        execution.baseline = started.baseline
+        kept = ChangeSet.load(session.backends.home.held(session.sync.sync_id, held.run))
+        folder = session.backends.home.new_spool(session.sync.sync_id)
+        changes = ChangeSet(folder, kept.findings)
+        if held.what == "deletions":
+            changes = _deletions(kept, changes, execution.baseline)
+        else:
+            _refuse_moved(session, held.manifest, "the held run")
+            for path in kept.folder.iterdir():
+                shutil.copyfile(path, folder / path.name)
+            changes = ChangeSet(folder, changed_findings(kept.findings, hold_run=None))
+        changes.save()
+        sealed = execution.seal(changes)
+        return deliver_changes(execution, sealed, settings.batch_size)
+
+
+def _deletions(kept: ChangeSet, changes: ChangeSet, baseline: Baseline) -> ChangeSet:
+    rows, digest = still_deletable(kept, changes, baseline, None)
+    before = kept.findings
+    manifest = baseline.manifest
+    counts = dict.fromkeys(before.counts, 0)
+    return ChangeSet(
+        changes.folder,
+        changed_findings(
+            before,
+            counts={**counts, "deleted": rows},
+            hold_deletions=None,
+            digest=digest,
+            # What earlier readings found stays as it is: an approval reads nothing.
+            complete=False,
+            reasons=(),
+            samples={},
+            warnings=(),
+            aside=(),
+            fields=before.fields if manifest is None else manifest.fields,
+            pins=before.pins if manifest is None else manifest.pins,
+            ends_with_newline=before.ends_with_newline if manifest is None else manifest.ends_with_newline,
+        ),
+    )
+
+
+def _refuse_moved(session: Session, manifest: str | None, what: str) -> None:
+    if session.sync.manifest != manifest:
+        name = session.sync.name
+        raise StateChanged(
+            f"sync {name}: {what} was judged against an earlier baseline, which has moved since. Nothing was "
+            f"written. Run `rundiff plan` or `rundiff sync` again"
+        )
+
+
+def discard(session: Session) -> Held:
+    """Drop what is held."""
+    held = _held(session)
+    sync = changed(session.sync, held=None)
+    session.backends.database.set_sync(sync, session.token)
+    session.sync = sync
+    sweep(session)
+    return held
+
+
+def apply_changes(session: Session, settings: SyncSettings, changes: ChangeSet) -> RunResult:
+    """Deliver a plan's change set under a number of its own."""
+    execution = Execution.begin(session, RunKind.SYNC, Baseline.empty())
+    with failing(execution):
+        started, execution.forget = start(session, settings, execution.run.run)
+        execution.baseline = started.baseline
+        _refuse_moved(session, changes.findings.manifest, "the plan")
+        if str(started.state) != changes.findings.baseline:
+            _refuse_moved(session, "", "the plan")
+        target = session.backends.home.new_spool(session.sync.sync_id)
+        for path in changes.folder.iterdir():
+            os.replace(path, target / path.name)
+        moved = ChangeSet(target, changes.findings)
+        if moved.findings.hold_run is not None:
+            return execution.hold(moved)
+        return deliver_changes(execution, execution.seal(moved), settings.batch_size)

@@ -1,0 +1,184 @@
+"""The baseline that a run leaves, built before its commit and named by it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from rundiff.baseline.baseline import Baseline
+from rundiff.baseline.columns import conform, unify_types
+from rundiff.baseline.manifest import Manifest
+from rundiff.baseline.merge import merged
+from rundiff.baseline.order import argsort, words
+from rundiff.baseline.segments import (
+    FLAG_DELETED,
+    Segment,
+    SegmentInfo,
+    entries,
+    entry_schema,
+    write_segment,
+)
+from rundiff.durable import write_file
+from rundiff.engine.changeset import ChangeSet
+from rundiff.signing.contract import FORMAT_VERSION
+from rundiff.stores.contract import SignatureStore
+
+__all__ = ["OVERLAY_SHARE", "build_candidate", "compact", "publish"]
+
+OVERLAY_SHARE = 0.2
+"""An overlay past this share of the base is merged into a new base."""
+
+_COLUMNS = ["primary_key_signature", "data_signature", "primary_key"]
+
+
+def build_candidate(
+    store: SignatureStore,
+    baseline: Baseline,
+    changes: ChangeSet,
+    run: tuple[str, int, int],
+    refused: Collection[bytes] = (),
+) -> Manifest:
+    """Write the segments of the baseline after (sync_id, run, generation), and its manifest.
+
+    The entries of `refused` primary key signatures stay as they were.
+    """
+    sync_id, number, generation = run
+    folder = store.workspace(sync_id)
+    first = baseline.positions == 0
+    base: SegmentInfo | None = None if baseline.manifest is None else baseline.manifest.base
+    overlay = None if baseline.manifest is None else baseline.manifest.overlay
+    if first and not changes.entries.exists() and not refused:
+        base, live = _first_base(folder, changes, number)
+    else:
+        newer, added = _newer(changes, number, refused)
+        live = baseline.live + added
+        if first:
+            base = _write(folder, "base", newer.schema, iter(newer.batches))
+        elif newer.rows:
+            schema = entry_schema(
+                unify_types(
+                    newer.schema.field("primary_key").type, baseline.overlay.schema.field("primary_key").type
+                )
+            )
+            overlay = _write(folder, "overlay", schema, merged(newer, baseline.overlay, keep_deleted=True))
+    assert base is not None  # noqa: S101 -- a baseline without a manifest has no positions
+    for info in (base, overlay):
+        if info is not None and (path := folder / info.name).exists():
+            store.put(sync_id, path)
+    findings, before = changes.findings, baseline.manifest
+    manifest = Manifest(
+        sync_id=sync_id,
+        run=number,
+        generation=generation,
+        live=live,
+        base=base,
+        overlay=overlay,
+        primary_key=findings.primary_key,
+        fields=findings.fields,
+        pins=findings.pins,
+        signature_format=FORMAT_VERSION,
+        signing_key_id=findings.signing_key_id,
+        invalid_keys=_last_complete(
+            findings.complete, findings.counts["invalid_keys"], before and before.invalid_keys
+        )
+        or 0,
+        ends_with_newline=_last_complete(
+            findings.complete, findings.ends_with_newline, before and before.ends_with_newline
+        ),
+    )
+    publish(store, manifest)
+    return manifest
+
+
+def _last_complete(complete: bool, now: Any, before: Any) -> Any:
+    return now if complete or before is None else before
+
+
+def publish(store: SignatureStore, manifest: Manifest) -> None:
+    """Put a manifest into the store; nothing points to it yet."""
+    path = store.workspace(manifest.sync_id) / manifest.name
+    write_file(path, manifest.encode())
+    store.put(manifest.sync_id, path)
+
+
+def _write(folder: Path, kind: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> SegmentInfo:
+    return write_segment(folder / f"{kind}-{uuid.uuid4().hex}.arrow", schema, batches)
+
+
+def _first_base(folder: Path, changes: ChangeSet, run: int) -> tuple[SegmentInfo, int]:
+    """Stream the creates, which are sorted, straight into a base."""
+    if not changes.creates.exists():
+        empty = Segment.empty(pa.struct([]))
+        return _write(folder, "base", empty.schema, iter([])), 0
+    with pq.ParquetFile(changes.creates) as file:
+        schema = entry_schema(file.schema_arrow.field("primary_key").type)
+        batches = (
+            entries((batch.column(0), batch.column(1)), batch.column(2), run)
+            for batch in file.iter_batches(batch_size=1 << 17, columns=_COLUMNS)
+        )
+        info = _write(folder, "base", schema, batches)
+    return info, info.rows
+
+
+def _newer(changes: ChangeSet, run: int, refused: Collection[bytes]) -> tuple[Segment, int]:
+    """Gather a run's entries in memory, sorted; also by how much the live keys grow."""
+    parts: list[pa.RecordBatch] = []
+    added = 0
+    for path, flags, growth in (
+        (changes.deletes, FLAG_DELETED, -1),
+        (changes.updates, 0, 0),
+        (changes.creates, 0, 1),
+    ):
+        if not path.exists():
+            continue
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1 << 17, columns=_COLUMNS):
+                kept = _without(batch, refused)
+                added += growth * kept.num_rows
+                parts.append(entries((kept.column(0), kept.column(1)), kept.column(2), run, flags))
+    if changes.entries.exists():
+        with pa.memory_map(str(changes.entries)) as source:
+            for batch in pa.ipc.open_file(source).read_all().to_batches():
+                parts.append(batch)
+                added += batch.num_rows
+    kind: pa.DataType = pa.null()
+    for part in parts:
+        kind = unify_types(kind, part.schema.field("primary_key").type)
+    if pa.types.is_null(kind):
+        kind = pa.struct([])
+    schema = entry_schema(kind)
+    alike = [
+        pa.RecordBatch.from_arrays([*p.columns[:-1], conform(p.columns[-1], kind)], schema=schema)
+        for p in parts
+    ]
+    table = pa.Table.from_batches(alike, schema)
+    order = argsort(words(table.column("primary_key_signature")))
+    return Segment(table.take(pa.array(order)).combine_chunks().to_batches(), schema), added
+
+
+def _without(batch: pa.RecordBatch, refused: Collection[bytes]) -> pa.RecordBatch:
+    if not refused:
+        return batch
+    values = pa.array(list(refused), pa.binary())
+    return batch.filter(pc.invert(pc.is_in(batch.column(0).cast(pa.binary()), value_set=values)))
+
+
+def compact(store: SignatureStore, baseline: Baseline, generation: int) -> Manifest | None:
+    """Merge an overlay that has grown past its share into a new base; None if it has not."""
+    manifest = baseline.manifest
+    if manifest is None or baseline.overlay.rows <= OVERLAY_SHARE * baseline.base.rows:
+        return None
+    folder = store.workspace(manifest.sync_id)
+    schema = entry_schema(baseline.primary_key_type)
+    base = _write(folder, "base", schema, merged(baseline.overlay, baseline.base, keep_deleted=False))
+    store.put(manifest.sync_id, folder / base.name)
+    fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__}
+    compacted = Manifest(**{**fields, "base": base, "overlay": None, "generation": generation})
+    publish(store, compacted)
+    return compacted

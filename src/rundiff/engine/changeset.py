@@ -1,0 +1,109 @@
+"""The change set: what a run found, as files, before it has a number or touched anything.
+
+A folder with the three files of a write log, `entries.arrow` for baseline entries that change
+without a write record (where there are any), and `meta.json`. A plan is a change set that is kept;
+a sealed run is one that got a number.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rundiff.engine.log import CREATES, DELETES, UPDATES
+
+__all__ = ["ENTRIES", "META", "Aside", "ChangeSet", "Findings", "changed_findings"]
+
+META = "meta.json"
+ENTRIES = "entries.arrow"
+
+
+class Aside(msgspec.Struct, frozen=True):
+    """A record for the quarantine."""
+
+    error: str
+    primary_key: str | None = None
+    """JSON of the key, or of the whole record where the key is not valid."""
+    primary_key_signature: bytes | None = None
+
+
+class Findings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reading and its comparison found."""
+
+    sync_id: str | None
+    name: str
+    source: str
+    primary_key: tuple[str, ...]
+    destination: str
+    new_action: str
+    manifest: str | None
+    """The manifest that the run started from."""
+    baseline: str
+    """`first`, `found` or `lost`."""
+    baseline_records: int
+    fields: tuple[str, ...]
+    """The compared fields."""
+    pins: dict[str, str]
+    complete: bool
+    reasons: tuple[str, ...]
+    """Why the reading was incomplete."""
+    ends_with_newline: bool | None
+    signing_key_id: str | None
+    counts: dict[str, int]
+    """The counts of `--json` as far as reading tells them; `deleted` before guards."""
+    samples: dict[str, tuple[str, ...]]
+    warnings: tuple[str, ...]
+    hold_deletions: str | None = None
+    hold_run: str | None = None
+    digest: str = ""
+    """SHA-256 over what would be held or approved."""
+    extra_entries: int = 0
+    aside: tuple[Aside, ...] = ()
+    """Records that were set aside before they became write records."""
+    existing: int = 0
+    """At a first run: keys that the destination held already."""
+    signer: str = "python"
+
+
+class ChangeSet(msgspec.Struct, frozen=True):
+    """A change set's folder and its findings."""
+
+    folder: Path
+    findings: Findings
+
+    @property
+    def deletes(self) -> Path:
+        """Write records that delete."""
+        return self.folder / DELETES
+
+    @property
+    def updates(self) -> Path:
+        """Write records that update."""
+        return self.folder / UPDATES
+
+    @property
+    def creates(self) -> Path:
+        """Write records that create."""
+        return self.folder / CREATES
+
+    @property
+    def entries(self) -> Path:
+        """Baseline entries without write records."""
+        return self.folder / ENTRIES
+
+    def save(self) -> None:
+        """Write the findings."""
+        (self.folder / META).write_bytes(msgspec.json.format(msgspec.json.encode(self.findings), indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> ChangeSet:
+        """Read a saved change set."""
+        return cls(folder, msgspec.json.decode((folder / META).read_bytes(), type=Findings))
+
+
+def changed_findings(findings: Findings, **values: Any) -> Findings:
+    """Give findings with other values."""
+    fields = {name: getattr(findings, name) for name in findings.__struct_fields__}
+    return Findings(**{**fields, **values})

@@ -1,0 +1,363 @@
+"""Turn what was read into a change set: conflicts resolved, deletions found, guards judged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rundiff.baseline.baseline import Baseline
+from rundiff.baseline.columns import as_struct
+from rundiff.baseline.order import as_signatures, first_of_group, words
+from rundiff.baseline.segments import FLAG_ASSUMED, entries
+from rundiff.compare.conflicts import NO_WINNER, QUARANTINED, Candidates, Strategy, resolve
+from rundiff.compare.decision import Decision, decide
+from rundiff.compare.seen import Seen
+from rundiff.engine.changeset import ENTRIES, Aside
+from rundiff.engine.log import CREATES, DELETES, UPDATES, LogWriter, log_schema
+from rundiff.engine.previous import PreviousRecords, changed_fields
+from rundiff.engine.reading import SAMPLES, Read
+from rundiff.engine.spool import Spool
+from rundiff.errors import PolicyViolation
+from rundiff.model import Match
+from rundiff.settings import Policies
+
+__all__ = ["Comparing", "Found", "find_changes", "find_deletions"]
+
+CHUNK = 1 << 17
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparing:
+    """What a comparison works with."""
+
+    folder: Path
+    primary_key: tuple[str, ...]
+    compared: tuple[str, ...]
+    baseline: Baseline
+    seen: Seen
+    previous: PreviousRecords
+    policies: Policies
+    strategy: Strategy
+    existing: Callable[[pa.RecordBatch], pa.BooleanArray] | None
+    """At a first run into a destination that holds rows already: which of these keys it has."""
+    assume: bool = False
+    """`rebaseline`: new keys become entries, not write records."""
+
+
+@dataclass(slots=True)
+class Found:
+    """What a comparison found."""
+
+    created: int = 0
+    updated: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    existing: int = 0
+    extra_entries: int = 0
+    conflict_samples: list[str] = field(default_factory=list)
+    aside: list[Aside] = field(default_factory=list)
+    digest: Any = field(default_factory=hashlib.sha256)
+
+
+def find_changes(work: Comparing, spool: Spool, read: Read) -> Found:
+    """Write creates and updates; count the rest."""
+    found = Found(duplicates=work.seen.dropped_duplicates)
+    found.unchanged = int(np.count_nonzero(work.seen.implied))
+    data_type = spool.data_type
+    key_type = (
+        pa.struct([data_type.field(name) for name in work.primary_key]) if spool.rows else pa.struct([])
+    )
+    schema = log_schema(key_type, data_type)
+    contest = _contest(read)
+    extras: list[pa.RecordBatch] = []
+    with LogWriter(work.folder / CREATES) as creates, LogWriter(work.folder / UPDATES) as updates:
+        for rows in spool.ranges():
+            winners = _winners(work, rows, contest, found)
+            for decision, writer in ((Decision.NEW, creates), (Decision.UPDATE, updates)):
+                chosen = winners[decision]
+                if len(chosen) == 0:
+                    continue
+                batch = _records(rows.take(pa.array(chosen)), work, schema, decision is Decision.UPDATE)
+                if decision is Decision.NEW:
+                    batch = _without_existing(work, batch, found, extras)
+                writer.write(batch)
+        found.created, found.updated = creates.rows, updates.rows
+    if extras:
+        _write_entries(work.folder / ENTRIES, extras)
+        found.extra_entries = sum(batch.num_rows for batch in extras)
+    return found
+
+
+def _contest(read: Read) -> tuple[npt.NDArray[np.int64], pa.ChunkedArray] | None:
+    if not read.contest.positions:
+        return None
+    from rundiff.baseline.columns import conform, unify_types
+
+    kind = pa.null()
+    for values in read.contest.values:
+        kind = unify_types(kind, values.type)
+    return (
+        np.concatenate(read.contest.positions),
+        pa.chunked_array([conform(values, kind) for values in read.contest.values], kind),
+    )
+
+
+def _winners(
+    work: Comparing,
+    rows: pa.RecordBatch,
+    contest: tuple[npt.NDArray[np.int64], pa.ChunkedArray] | None,
+    found: Found,
+) -> dict[Decision, npt.NDArray[np.int64]]:
+    """Resolve the candidates of one range; give the winning rows by decision."""
+    keys = words(rows.column("primary_key_signature"))
+    match = rows.column("match").to_numpy()
+    position = rows.column("position").to_numpy()
+    known = match != Match.NEW
+    implied = np.zeros(len(match), dtype=np.bool_)
+    implied[known] = work.seen.implied[position[known]]
+    first = first_of_group(keys)
+    candidates = Candidates(
+        first=first,
+        content=_content(rows, first),
+        same=match == Match.SAME,
+        implied=implied,
+        known=known,
+        **_ranks(work.strategy, rows, contest),
+    )
+    function = work.policies.on_conflict
+    choose = _chooser(function, rows) if callable(function) else None
+    resolution = resolve(candidates, work.strategy, choose)
+    found.duplicates += resolution.duplicates
+    clashes = np.flatnonzero(resolution.conflict)
+    if len(clashes):
+        _note_conflicts(work, rows, (resolution.start[clashes], resolution.winner[clashes]), found)
+
+    winner = resolution.winner
+    chosen = np.where(winner >= 0, winner, resolution.start)
+    same = np.where(winner == NO_WINNER, True, match[chosen] == Match.SAME)
+    decision = decide(known=known[chosen], read=True, same=same)
+    decision[winner == QUARANTINED] = Decision.NOTHING
+    group_implied = implied[resolution.start]
+    settled = (winner != QUARANTINED) & (decision == Decision.NOTHING)
+    # A key with an implied candidate was counted as unchanged already.
+    found.unchanged += int(np.count_nonzero(settled & ~group_implied))
+    found.unchanged -= int(np.count_nonzero(~settled & group_implied))
+    return {kind: chosen[decision == kind] for kind in (Decision.NEW, Decision.UPDATE)}
+
+
+def _content(rows: pa.RecordBatch, first: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Number the data signatures of keys with several candidates; equal numbers, equal data."""
+    content = np.zeros(len(first), dtype=np.int64)
+    repeated = ~first
+    if not repeated.any():
+        return content
+    shared = repeated.copy()
+    shared[:-1] |= repeated[1:]
+    at = np.flatnonzero(shared)
+    data = words(rows.column("data_signature"))[at]
+    order = np.lexsort((data[:, 3], data[:, 2], data[:, 1], data[:, 0]))
+    numbers = np.empty(len(at), dtype=np.int64)
+    numbers[order] = np.cumsum(first_of_group(data[order]))
+    content[at] = numbers
+    return content
+
+
+def _ranks(
+    strategy: Strategy, rows: pa.RecordBatch, contest: tuple[npt.NDArray[np.int64], pa.ChunkedArray] | None
+) -> dict[str, npt.NDArray[np.int64]]:
+    """For `max:FIELD` and `min:FIELD`: rank the candidates and the implied ones together."""
+    if strategy.field is None:
+        return {}
+    from rundiff.baseline.columns import conform, unify_types
+
+    data = rows.column("data")
+    index = data.type.get_field_index(strategy.field)
+    if index < 0:
+        raise PolicyViolation(
+            f"on_conflict = {strategy.kind}:{strategy.field} names a field that the source does not have"
+        )
+    values = data.field(index)
+    position = rows.column("position").to_numpy()
+    at = np.empty(0, dtype=np.int64)
+    if contest is not None:
+        wanted = np.isin(contest[0], position[position >= 0])
+        at = contest[0][wanted]
+        others = contest[1].filter(pa.array(wanted)).combine_chunks()
+        kind = unify_types(values.type, others.type)
+        values = pa.concat_arrays([conform(values, kind), conform(others, kind)])
+    try:
+        ranks = pc.rank(values, sort_keys="ascending", null_placement="at_start", tiebreaker="dense")
+    except (pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowInvalid) as error:
+        raise PolicyViolation(
+            f"on_conflict = {strategy.kind}:{strategy.field} can't order values of type {values.type}; "
+            "choose a field of numbers, text or times"
+        ) from error
+    rank = ranks.to_numpy().astype(np.int64)
+    own, extra = rank[: len(position)], rank[len(position) :]
+    worst = 0 if strategy.kind == "max" else np.iinfo(np.int64).max
+    implied_rank = np.full(len(position), worst, dtype=np.int64)
+    if len(at):
+        unique, inverse = np.unique(at, return_inverse=True)
+        best = np.full(len(unique), worst, dtype=np.int64)
+        (np.maximum if strategy.kind == "max" else np.minimum).at(best, inverse, extra)
+        place = np.searchsorted(unique, position)
+        place[place == len(unique)] = 0
+        hit = unique[place] == position
+        implied_rank[hit] = best[place[hit]]
+    return {"rank": own, "implied_rank": implied_rank}
+
+
+def _chooser(
+    function: Callable[[list[dict[str, Any]]], dict[str, Any]], rows: pa.RecordBatch
+) -> Callable[[int, int], int]:
+    data = rows.column("data")
+
+    def choose(start: int, stop: int) -> int:
+        records = data.slice(start, stop - start).to_pylist()
+        answer = function([dict(record) for record in records])
+        for index in range(len(records) - 1, -1, -1):
+            if records[index] == answer:
+                return start + index
+        raise PolicyViolation(
+            "the function of on_conflict returned a record that is none of those it was given; "
+            "return one of them unchanged"
+        )
+
+    return choose
+
+
+def _note_conflicts(
+    work: Comparing,
+    rows: pa.RecordBatch,
+    clashes: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
+    found: Found,
+) -> None:
+    start, winner = clashes
+    found.conflicts += len(start)
+    quarantined = work.strategy.kind == "quarantine"
+    wanted = start if quarantined else start[: SAMPLES - len(found.conflict_samples)]
+    keys = [
+        {name: record[name] for name in work.primary_key}
+        for record in rows.column("data").take(pa.array(wanted)).to_pylist()
+    ]
+    texts = [json.dumps(key, default=str) for key in keys]
+    found.conflict_samples += [
+        f"key {text}: several records with different data"
+        for text in texts[: SAMPLES - len(found.conflict_samples)]
+    ]
+    if work.strategy.kind == "fail":
+        raise PolicyViolation(
+            f"the source has several records with different data for one key, such as {texts[0]}, and "
+            "on_conflict is fail; mend the source, or set on_conflict to last, first, max:FIELD, min:FIELD "
+            "or quarantine. Nothing was written"
+        )
+    if quarantined:
+        signatures = rows.column("primary_key_signature").take(pa.array(start)).to_pylist()
+        found.aside += [
+            Aside(
+                "several records of this key have different data (on_conflict = quarantine)", text, signature
+            )
+            for text, signature in zip(texts, signatures, strict=True)
+        ]
+
+
+def _records(rows: pa.RecordBatch, work: Comparing, schema: pa.Schema, update: bool) -> pa.RecordBatch:
+    """Build write records from spooled rows."""
+    data_type = schema.field("data").type
+    spooled = rows.column("data")
+    columns = {f.name: spooled.field(i) for i, f in enumerate(spooled.type)}
+    data = as_struct(columns, data_type, rows.num_rows)
+    key = as_struct(columns, schema.field("primary_key").type, rows.num_rows)
+    changed = pa.nulls(rows.num_rows, pa.list_(pa.string()))
+    if update:
+        written = work.baseline.column_at("written_run", rows.column("position").to_numpy())
+        kind = work.previous.data_type(written)
+        if not pa.types.is_null(kind):
+            before = work.previous.fetch(rows.column("primary_key_signature"), written, kind)
+            changed = changed_fields(before, data, work.compared)
+    return pa.RecordBatch.from_arrays(
+        [rows.column("primary_key_signature"), rows.column("data_signature"), key, data, changed],
+        schema=schema,
+    )
+
+
+def _without_existing(
+    work: Comparing, batch: pa.RecordBatch, found: Found, extras: list[pa.RecordBatch]
+) -> pa.RecordBatch:
+    """Take out what a policy makes an entry without a write record."""
+    if work.assume:
+        extras.append(_assumed(batch))
+        return batch.slice(0, 0)
+    if work.existing is None:
+        return batch
+    keys = pa.RecordBatch.from_struct_array(batch.column("primary_key"))
+    held = work.existing(keys)
+    count = int(pc.sum(held).as_py() or 0)
+    found.existing += count
+    if count and work.policies.on_existing == "fail":
+        raise PolicyViolation(
+            f"the destination already holds {count:,} or more of the source's keys, and on_existing is fail; "
+            "set it to overwrite or keep, or choose another table. Nothing was written"
+        )
+    if count and work.policies.on_existing == "keep":
+        extras.append(_assumed(batch.filter(held)))
+        return batch.filter(pc.invert(held))
+    return batch
+
+
+def _assumed(batch: pa.RecordBatch) -> pa.RecordBatch:
+    signatures = (batch.column("primary_key_signature"), batch.column("data_signature"))
+    return entries(signatures, batch.column("primary_key"), written_run=0, flags=FLAG_ASSUMED)
+
+
+def _write_entries(path: Path, batches: list[pa.RecordBatch]) -> None:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batches[0].schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+
+
+def find_deletions(work: Comparing, found: Found) -> None:
+    """Write the deletions: live keys of the baseline that a complete reading did not meet."""
+    live = work.baseline.live_mask()
+    decision = decide(known=live, read=work.seen.read, same=True)
+    gone = work.baseline.take(np.flatnonzero(decision == Decision.DELETE))
+    if gone.num_rows == 0:
+        return
+    kind = work.previous.data_type(gone.column("written_run").to_numpy())
+    key_type = gone.schema.field("primary_key").type
+    schema = log_schema(key_type, key_type if pa.types.is_null(kind) else kind)
+    with LogWriter(work.folder / DELETES) as writer:
+        for start in range(0, gone.num_rows, CHUNK):
+            batch = gone.slice(start, CHUNK).combine_chunks().to_batches()[0]
+            signatures = batch.column("primary_key_signature")
+            if pa.types.is_null(kind):
+                data = pa.nulls(batch.num_rows, key_type)
+            else:
+                written = batch.column("written_run").to_numpy().astype(np.int64)
+                data = work.previous.fetch(signatures, written, kind)
+            found.digest.update(words(signatures).tobytes())
+            found.digest.update(words(batch.column("data_signature")).tobytes())
+            writer.write(
+                pa.RecordBatch.from_arrays(
+                    [
+                        as_signatures(words(signatures)),
+                        batch.column("data_signature"),
+                        batch.column("primary_key"),
+                        data,
+                        pa.nulls(batch.num_rows, pa.list_(pa.string())),
+                    ],
+                    schema=schema,
+                )
+            )
+        found.deleted = writer.rows

@@ -1,0 +1,160 @@
+"""Deliver a sealed run's write records, and set aside those that the destination refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rundiff.database.contract import Acknowledged, Database, Failure, Sealed
+from rundiff.destinations.contract import ChangeBatch, Destination, Position, Target
+from rundiff.engine.log import CREATES, UPDATES, change_batches
+from rundiff.engine.views import Progress
+from rundiff.errors import DestinationLost, RecordsRefused
+
+__all__ = ["Delivery", "check_watermark", "resume_position"]
+
+
+def check_watermark(
+    destination: Destination, target: Target, acknowledged: Acknowledged | None, *, full_refresh: bool
+) -> None:
+    """Compare the destination's watermark with what was acknowledged; raises `DestinationLost`."""
+    if not destination.capabilities.transactional or acknowledged is None or full_refresh:
+        return
+    found = destination.position(target)
+    known = Position(run=acknowledged.run, sequence=acknowledged.sequence)
+    if found is None:
+        what = "has no watermark of this sync: it was dropped, emptied or replaced"
+    elif not found.reaches(known):
+        what = (
+            f"stands at run {found.run}, record {found.sequence:,}, but run {known.run}, record "
+            f"{known.sequence:,} was delivered: it was restored from an older copy"
+        )
+    else:
+        return
+    raise DestinationLost(
+        f"sync {target.sync}: the destination {destination.identity} {what}. Nothing was written. Use "
+        "--full-refresh to write all records again, or `rundiff rollback` if it was restored to the state "
+        "after an earlier run"
+    )
+
+
+def resume_position(
+    destination: Destination, target: Target, run: int, sealed: Sealed, acknowledged: Acknowledged | None
+) -> Position:
+    """Find out how far a run's delivery came before it was cut off."""
+    start = Position(run=sealed.start_run, sequence=sealed.start_sequence, marker=sealed.start_marker)
+    if destination.capabilities.transactional:
+        found = destination.position(target)
+        if found is None and sealed.start_run == 0:
+            return start
+        if found is None or not found.reaches(start):
+            raise DestinationLost(
+                f"sync {target.sync}: run {run} was being delivered, and the destination "
+                f"{destination.identity} does not hold its watermark any more. --full-refresh "
+                "gives that delivery up and writes all records again"
+            )
+        return found
+    if acknowledged is None or acknowledged.run != run or destination.capabilities.whole_runs:
+        return start
+    return Position(run=run, sequence=acknowledged.sequence, marker=acknowledged.marker)
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One run's delivery."""
+
+    database: Database
+    destination: Destination
+    target: Target
+    run: int
+    sealed: Sealed
+    folder: Path
+    batch_size: int
+    progress: Callable[[Progress], None] | None = None
+    position: Position = field(init=False)
+    refused: int = 0
+    _failed_before: set[int] = field(init=False, default_factory=set)
+
+    def prepare(self) -> None:
+        """Make the target fit for the records' fields; no change is written yet."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        from rundiff.baseline.columns import unify_types
+
+        kind: pa.DataType = pa.null()
+        for name, rows in ((UPDATES, self.sealed.updates), (CREATES, self.sealed.creates)):
+            if rows:
+                kind = unify_types(kind, pq.read_schema(self.folder / name).field("data").type)
+        if not pa.types.is_null(kind):
+            self.destination.prepare(self.target, pa.schema(list(kind)))
+
+    def go(self, start: Position) -> None:
+        """Deliver everything after `start`."""
+        self.destination.claim(self.target, start)
+        self.position = start
+        self._failed_before = {
+            f.sequence for f in self.database.failures(self.target.sync_id, self.run) if f.sequence > 0
+        }
+        after = start.sequence if start.run == self.run else 0
+        for batch in change_batches(self.folder, self.run, self.sealed, self.batch_size, after):
+            self._deliver(batch)
+            self._acknowledge()
+            if self.progress is not None:
+                self.progress(Progress(phase="delivering", done=batch.last_sequence, total=self.sealed.total))
+        self.destination.finish(self.target, self.position)
+        self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        if self.destination.capabilities.whole_runs and self.position.sequence != self.sealed.total:
+            return
+        self.database.acknowledge(
+            self.target.sync_id,
+            self.target.token,
+            Acknowledged(self.position.run, self.position.sequence, self.position.marker),
+        )
+
+    def _deliver(self, batch: ChangeBatch) -> None:
+        """Deliver a batch; halve it until the refused records stand alone."""
+        try:
+            self.position = self.destination.deliver(self.target, batch, self.position)
+        except RecordsRefused as error:
+            rows = batch.records.num_rows
+            if rows == 1:
+                self._set_aside(batch, str(error))
+                return
+            self._deliver(batch.slice(0, rows // 2))
+            self._deliver(batch.slice(rows // 2, rows - rows // 2))
+            return
+        # Delivered after all, where an earlier try before a crash was refused.
+        again = [s for s in self._failed_before if batch.first_sequence <= s <= batch.last_sequence]
+        if again:
+            self.database.drop_failures(self.target.sync_id, self.target.token, self.run, again)
+
+    def _set_aside(self, batch: ChangeBatch, reason: str) -> None:
+        now = datetime.now(UTC)
+        key = batch.records.column("primary_key")[0].as_py()
+        # Noted before the position moves past the record: a crash between the two repeats it, and
+        # never takes it for written.
+        self.database.add_failures(
+            self.target.sync_id,
+            self.target.token,
+            [
+                Failure(
+                    run=self.run,
+                    sequence=batch.first_sequence,
+                    primary_key_signature=batch.records.column("primary_key_signature")[0].as_py(),
+                    destination_action=str(batch.action),
+                    primary_key=json.dumps(key, default=str),
+                    error=reason,
+                    created_at=now,
+                    updated_at=now,
+                )
+            ],
+        )
+        self.refused += 1
+        reached = Position(run=self.run, sequence=batch.first_sequence, marker=self.position.marker)
+        self.position = self.destination.advance(self.target, self.position, reached)

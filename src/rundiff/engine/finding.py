@@ -1,0 +1,326 @@
+"""The first half of a run: read, compare, judge. Touches nothing but its spool folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from rundiff.baseline.baseline import Baseline
+from rundiff.compare.conflicts import parse_strategy
+from rundiff.compare.guards import Figures, Verdict, judge
+from rundiff.compare.seen import Seen
+from rundiff.destinations.contract import Destination, Target
+from rundiff.engine.changeset import Aside, ChangeSet, Findings
+from rundiff.engine.comparing import Comparing, Found, find_changes, find_deletions
+from rundiff.engine.previous import PreviousRecords
+from rundiff.engine.reading import SAMPLES, Read, ReadingRules, compared_fields, read_all
+from rundiff.engine.session import Backends
+from rundiff.engine.spool import Spool
+from rundiff.engine.views import Progress
+from rundiff.errors import BaselineLost, ConfigurationError, DestinationError, PolicyViolation
+from rundiff.model import BaselineState
+from rundiff.settings import SyncSettings
+from rundiff.signing import signer_name
+from rundiff.sources.contract import ReadRequest, Source
+
+__all__ = ["Finder", "Started", "refuse_unready", "unknown_writers"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """What a run starts from."""
+
+    sync_id: str | None
+    baseline: Baseline
+    state: BaselineState
+    lost_reason: str | None = None
+    manifest: str | None = None
+
+
+@dataclass(slots=True)
+class Finder:
+    """One reading and its comparison. After `find`, `seen` tells which baseline keys were read."""
+
+    backends: Backends
+    settings: SyncSettings
+    source: Source
+    destination: Destination
+    target: Target
+    started: Started
+    folder: Path
+    seen: Seen | None = None
+
+    def find(self) -> ChangeSet:
+        """Read, compare, judge; leave a change set in the folder."""
+        settings, started = self.settings, self.started
+        baseline = started.baseline
+        strategy = parse_strategy(settings.policies.on_conflict)
+        if started.state is BaselineState.LOST:
+            self._refuse_lost()
+        self.seen = Seen(baseline.positions, keep_all=strategy.kind == "function")
+        spool = Spool(self.folder)
+        read = self._read(
+            baseline,
+            ReadingRules(
+                primary_key=settings.primary_key,
+                comparison=settings.comparison,
+                strategy=strategy,
+                signing_key=self.backends.signing_key,
+                full_refresh=settings.full_refresh,
+                keep_invalid=settings.policies.on_invalid_key == "quarantine",
+            ),
+            spool,
+        )
+        warnings = self._warnings(read)
+        fields = self._compared(read, warnings)
+        self._say("sealing", read.records)
+        sync_id = started.sync_id
+        work = Comparing(
+            folder=self.folder,
+            primary_key=settings.primary_key,
+            compared=fields,
+            baseline=baseline,
+            seen=self.seen,
+            previous=PreviousRecords(
+                lambda run: self.backends.home.log(sync_id, run) if sync_id else self.folder / "none"
+            ),
+            policies=settings.policies,
+            strategy=strategy,
+            existing=self._existing if started.state is BaselineState.FIRST else None,
+            assume=started.state is BaselineState.LOST and settings.policies.on_lost_baseline == "rebaseline",
+        )
+        found = find_changes(work, spool, read)
+        if spool.rows:
+            # Refused here, before anything is written, and not in the middle of a delivery.
+            self.destination.check(self.target, {f.name: f.type for f in spool.data_type})
+        reasons = self._incomplete(read)
+        if not reasons and started.state is BaselineState.FOUND:
+            find_deletions(work, found)
+        verdict = judge(
+            Figures(
+                baseline=baseline.live,
+                read=read.valid,
+                creates=found.created,
+                updates=found.updated,
+                deletes=found.deleted,
+            ),
+            settings.guards,
+        )
+        self._clear_spool()
+        changes = ChangeSet(self.folder, self._findings((read, found), fields, reasons, verdict, warnings))
+        changes.save()
+        return changes
+
+    def _read(self, baseline: Baseline, rules: ReadingRules, spool: Spool) -> Read:
+        manifest = baseline.manifest
+        request = ReadRequest(
+            options=self.settings.reading,
+            primary_key=self.settings.primary_key,
+            pins=None if manifest is None else manifest.pins,
+            ended_with_newline=None if manifest is None else manifest.ends_with_newline,
+        )
+        assert self.seen is not None  # noqa: S101 -- set by the only caller
+        last = 0.0
+
+        def hook(progress: Progress) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if self.backends.progress is not None and now - last > 0.1:
+                last = now
+                self.backends.progress(progress)
+
+        with self.source.open(request) as reading:
+            read = read_all(reading, rules, baseline, (self.seen, spool), hook)
+        if read.invalid_keys and self.settings.policies.on_invalid_key == "fail":
+            raise PolicyViolation(
+                f"sync {self.settings.name}: {read.invalid_keys:,} records have no valid key, such as "
+                f"{read.samples['invalid_keys'][0]}, and on_invalid_key is fail. Nothing was written"
+            )
+        return read
+
+    def _refuse_lost(self) -> None:
+        name, reason = self.settings.name, self.started.lost_reason
+        policy = self.settings.policies.on_lost_baseline
+        if policy == "fail":
+            raise BaselineLost(
+                f"sync {name}: the baseline is lost: {reason}. Nothing was written. Use `rundiff rebuild {name}` "
+                "to make it anew from the write log, or run with --on-lost-baseline rebaseline (take the source "
+                "as what the destination holds) or resend (write all records again)"
+            )
+        if policy == "resend" and not self.destination.capabilities.upserts:
+            raise ConfigurationError(
+                f"sync {name}: on_lost_baseline = resend needs a destination that can take a record twice, and "
+                f"{self.destination.identity} can't; use rebaseline"
+            )
+
+    def _existing(self, keys: pa.RecordBatch) -> pa.BooleanArray:
+        return self.destination.existing_keys(self.target, keys)
+
+    def _compared(self, read: Read, warnings: list[str]) -> tuple[str, ...]:
+        """Apply the policies on new and dropped fields; give the compared fields to store."""
+        settings, manifest = self.settings, self.started.baseline.manifest
+        now = compared_fields(list(read.fields), settings.comparison, settings.primary_key)
+        if manifest is None:
+            return tuple(now)
+        if not read.fields or read.valid == 0:
+            return manifest.fields
+        wanted = set(compared_fields(list(manifest.pins), settings.comparison, settings.primary_key))
+        dropped = [
+            name
+            for name in manifest.fields
+            if name not in read.fields and name in wanted and name in manifest.pins
+        ]
+        new = [name for name in now if name in read.pins and name not in manifest.pins]
+        if dropped and settings.policies.on_dropped_field == "fail":
+            raise PolicyViolation(
+                f"sync {settings.name}: the source no longer has the field{'s' * (len(dropped) > 1)} "
+                f"{', '.join(dropped)}. Nothing was written. Mend the source, or run with --on-dropped-field "
+                "update to write all records without it"
+            )
+        if new and settings.policies.on_new_field == "fail":
+            raise PolicyViolation(
+                f"sync {settings.name}: the source has the new field{'s' * (len(new) > 1)} {', '.join(new)}, and "
+                "on_new_field is fail. Nothing was written. Run with --on-new-field update to take it over"
+            )
+        if new:
+            warnings.append(f"new field{'s' * (len(new) > 1)}: {', '.join(new)}")
+        if dropped:
+            warnings.append(f"dropped field{'s' * (len(dropped) > 1)}: {', '.join(dropped)}")
+        return tuple(
+            [name for name in manifest.fields if name in wanted and name not in dropped]
+            + [name for name in now if name not in manifest.fields]
+        )
+
+    def _incomplete(self, read: Read) -> list[str]:
+        """Say why the reading is no proof that a record is gone."""
+        reasons = list(read.end.incomplete)
+        if read.unreadable:
+            reasons.append(f"{read.unreadable:,} records were unreadable")
+        expected = self.settings.reading.expected_rows
+        if expected is not None and read.records != expected:
+            reasons.append(f"{read.records:,} records were read, but {expected:,} were expected")
+        if expected is None and not self.source.may_delete_without_count:
+            reasons.append(
+                "standard input may have been cut off; --expected-rows would prove that it was not"
+            )
+        manifest = self.started.baseline.manifest
+        if manifest is not None and read.invalid_keys > manifest.invalid_keys:
+            reasons.append(
+                f"{read.invalid_keys:,} records had no valid key, more than the {manifest.invalid_keys:,} of "
+                "the last complete run"
+            )
+        return reasons
+
+    def _warnings(self, read: Read) -> list[str]:
+        warnings = []
+        if read.invalid_keys:
+            warnings.append(
+                f"{read.invalid_keys:,} record{'s' * (read.invalid_keys > 1)} without a valid key skipped: "
+                + "; ".join(read.samples["invalid_keys"])
+            )
+        if self.started.state is BaselineState.LOST:
+            warnings.append(
+                f"the baseline was lost ({self.started.lost_reason}); "
+                f"on_lost_baseline = {self.settings.policies.on_lost_baseline}"
+            )
+        return warnings
+
+    def _findings(
+        self,
+        results: tuple[Read, Found],
+        fields: tuple[str, ...],
+        reasons: Sequence[str],
+        verdict: Verdict,
+        warnings: list[str],
+    ) -> Findings:
+        read, found = results
+        settings, started = self.settings, self.started
+        manifest = started.baseline.manifest
+        if found.existing and settings.policies.on_existing == "overwrite":
+            warnings.append(f"{found.existing:,} keys were in the destination already and are overwritten")
+        elif found.existing:
+            warnings.append(
+                f"{found.existing:,} keys were in the destination already and are kept as they are"
+            )
+        if reasons and started.state is BaselineState.FOUND:
+            warnings.append("the reading was not complete, so nothing is deleted: " + "; ".join(reasons))
+        pins = dict(manifest.pins) if manifest is not None else {}
+        pins.update(read.pins)
+        aside = list(found.aside)
+        aside += [
+            Aside("the record has no valid key (on_invalid_key = quarantine)", text) for text in read.invalid
+        ]
+        samples = {kind: tuple(texts) for kind, texts in read.samples.items() if texts}
+        if found.conflict_samples:
+            samples["conflicts"] = tuple(found.conflict_samples[:SAMPLES])
+        key = self.backends.signing_key
+        return Findings(
+            sync_id=started.sync_id,
+            name=settings.name,
+            source=self.backends.home.relative(self.source.location),
+            primary_key=settings.primary_key,
+            destination=self.destination.identity,
+            new_action=str(self.destination.capabilities.new_action),
+            manifest=started.manifest,
+            baseline=str(started.state),
+            baseline_records=started.baseline.live,
+            fields=fields,
+            pins=pins,
+            complete=not reasons,
+            reasons=tuple(reasons),
+            ends_with_newline=read.end.ends_with_newline,
+            signing_key_id=None if key is None else key.id,
+            counts={
+                "records_read": read.records,
+                "unchanged": found.unchanged,
+                "created": found.created,
+                "updated": found.updated,
+                "deleted": found.deleted,
+                "duplicates": found.duplicates,
+                "conflicts": found.conflicts,
+                "invalid_keys": read.invalid_keys,
+                "unreadable": read.unreadable,
+            },
+            samples=samples,
+            warnings=tuple(warnings),
+            hold_deletions=verdict.hold_deletions,
+            hold_run=verdict.hold_run,
+            digest=found.digest.hexdigest(),
+            extra_entries=found.extra_entries,
+            aside=tuple(aside),
+            existing=found.existing,
+            signer=signer_name(),
+        )
+
+    def _clear_spool(self) -> None:
+        for path in self.folder.glob("spool-*.arrow"):
+            path.unlink()
+
+    def _say(self, phase: str, done: int) -> None:
+        if self.backends.progress is not None:
+            self.backends.progress(Progress(phase=phase, done=done))
+
+
+def unknown_writers(destination: Destination, target: Target, known: set[str], *, shared: bool) -> str | None:
+    """Say why a first run is not first: the destination carries marks of a sync that nobody knows."""
+    if shared:
+        return None
+    unknown = [sync_id for sync_id in destination.strangers(target) if sync_id not in known]
+    if not unknown:
+        return None
+    return (
+        f"the destination {destination.identity} was written by a sync that this database does not know "
+        f"({', '.join(unknown)}): its home directory was lost or replaced"
+    )
+
+
+def refuse_unready(destination: Destination, target: Target) -> None:
+    """Check a destination before anything is read; its errors name the sync."""
+    try:
+        destination.check(target, None)
+    except DestinationError as error:
+        raise type(error)(f"sync {target.sync}: {error}") from error

@@ -1,0 +1,66 @@
+"""Held sets: deletions, or whole runs, that wait for a person."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rundiff.baseline.baseline import Baseline
+from rundiff.baseline.order import words
+from rundiff.compare.seen import Seen
+from rundiff.database.contract import Held
+from rundiff.durable import sync_file, sync_folder
+from rundiff.engine.changeset import ChangeSet, changed_findings
+from rundiff.engine.log import LogWriter
+from rundiff.engine.session import Session
+from rundiff.model import Match
+
+__all__ = ["remaining_held", "still_deletable"]
+
+
+def still_deletable(
+    source: ChangeSet, target: ChangeSet, baseline: Baseline, seen: Seen | None
+) -> tuple[int, str]:
+    """Copy those held deletions whose keys the baseline holds unchanged and `seen` did not read.
+
+    Gives their number and their digest.
+    """
+    digest = hashlib.sha256()
+    with pq.ParquetFile(source.deletes) as file, LogWriter(target.deletes) as writer:
+        for batch in file.iter_batches(batch_size=1 << 17):
+            match, position = baseline.lookup.probe(batch.column(0), batch.column(1))
+            keep = match == Match.SAME
+            if seen is not None:
+                keep &= ~seen.read[np.maximum(position, 0)]
+            kept = batch.filter(pa.array(keep))
+            digest.update(words(kept.column(0)).tobytes())
+            digest.update(words(kept.column(1)).tobytes())
+            writer.write(kept)
+    return writer.rows, digest.hexdigest()
+
+
+def remaining_held(session: Session, baseline: Baseline, seen: Seen | None, run: int) -> Held | None:
+    """After an incomplete reading: the held deletions, less the keys that it read after all."""
+    held = session.sync.held
+    if held is None or held.what != "deletions" or seen is None:
+        return None
+    home, sync_id = session.backends.home, session.sync.sync_id
+    before = ChangeSet.load(home.held(sync_id, held.run))
+    folder = home.held(sync_id, run)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows, digest = still_deletable(before, ChangeSet(folder, before.findings), baseline, seen)
+    if rows == 0:
+        return None
+    counts = {**before.findings.counts, "deleted": rows}
+    after = ChangeSet(folder, changed_findings(before.findings, digest=digest, counts=counts))
+    after.save()
+    for path in folder.iterdir():
+        sync_file(path)
+    sync_folder(folder)
+    sync_folder(folder.parent)
+    return Held(
+        run=run, what="deletions", count=rows, reason=held.reason, digest=digest, manifest=held.manifest
+    )

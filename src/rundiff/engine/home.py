@@ -1,0 +1,81 @@
+"""The home directory: where the embedded default keeps everything.
+
+```
+rundiff.sqlite                       syncs, runs, leases, acknowledgements, failures
+syncs/SYNC_ID/lock                   held by the process that runs the sync
+syncs/SYNC_ID/log/00000003/          the write log of run 3
+syncs/SYNC_ID/held/                  what waits for an approval
+syncs/SYNC_ID/spool/                 half-done work of the run under way
+signatures/SYNC_ID/                  baselines: manifests and segments
+```
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+__all__ = ["Home"]
+
+
+class Home:
+    """Paths below one home directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().resolve()
+
+    @property
+    def database(self) -> Path:
+        """The embedded database's file."""
+        return self.root / "rundiff.sqlite"
+
+    @property
+    def signatures(self) -> Path:
+        """The folder of the file store."""
+        return self.root / "signatures"
+
+    def sync(self, sync_id: str) -> Path:
+        """The folder of one sync."""
+        return self.root / "syncs" / sync_id
+
+    def lock(self, sync_id: str) -> Path:
+        """The lock of one sync."""
+        return self.sync(sync_id) / "lock"
+
+    def log(self, sync_id: str, run: int) -> Path:
+        """The write log of one run."""
+        return self.sync(sync_id) / "log" / f"{run:08d}"
+
+    def held(self, sync_id: str, run: int) -> Path:
+        """What a run left for an approval."""
+        return self.sync(sync_id) / "held" / f"{run:08d}"
+
+    def new_spool(self, sync_id: str | None) -> Path:
+        """Make a folder for a reading; on the same file system as the log, which it becomes."""
+        above = self.root / "plans" if sync_id is None else self.sync(sync_id) / "spool"
+        folder = above / f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
+        folder.mkdir(parents=True)
+        return folder
+
+    def sweep(self, sync_id: str, known_runs: set[int], held_run: int | None) -> None:
+        """Remove what no run names: logs of discarded runs, old spools, settled held sets.
+
+        Only the holder of the sync's lease may call this.
+        """
+        folder = self.sync(sync_id)
+        for path in (folder / "log").glob("*"):
+            if not path.name.isdigit() or int(path.name) not in known_runs:
+                shutil.rmtree(path, ignore_errors=True)
+        for path in (folder / "held").glob("*"):
+            if not path.name.isdigit() or int(path.name) != held_run:
+                shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(folder / "spool", ignore_errors=True)
+
+    def relative(self, location: str) -> str:
+        """Name a path relative to the home's parent when it lies below, so that both can move."""
+        path = Path(location)
+        if path.is_absolute() and path.is_relative_to(self.root.parent):
+            return str(path.relative_to(self.root.parent))
+        return location

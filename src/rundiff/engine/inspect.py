@@ -1,0 +1,299 @@
+"""Look at syncs, runs, write records and schemas, without changing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from rundiff.baseline.manifest import Manifest
+from rundiff.database.contract import StoredRun, StoredSync
+from rundiff.engine.changeset import ChangeSet
+from rundiff.engine.log import CREATES, DELETES, UPDATES
+from rundiff.engine.previous import PreviousRecords
+from rundiff.engine.reading import SAMPLES, compared_fields
+from rundiff.engine.report import failed_result, result_from_json
+from rundiff.engine.session import Backends, StoredDestination
+from rundiff.engine.views import Change, FieldSchema, HeldSet, HistoryEntry, RunView, SyncView
+from rundiff.errors import ConfigurationError, RundiffError
+from rundiff.model import Action, RecordStatus
+from rundiff.settings import Comparison
+from rundiff.signing import signature
+
+__all__ = ["find_sync", "history", "plan_sample", "run_view", "schema", "sync_view"]
+
+
+def find_sync(backends: Backends, name: str) -> StoredSync:
+    """Find a sync, or raise with the names that exist."""
+    sync = backends.database.find(name)
+    if sync is None:
+        names = ", ".join(s.name for s in backends.database.syncs()) or "none yet"
+        raise ConfigurationError(
+            f"there is no sync {name} in {backends.home.root} (there: {names}); check the name and --home"
+        )
+    return sync
+
+
+def current_manifest(backends: Backends, sync: StoredSync) -> Manifest | None:
+    """Read a sync's manifest; None if there is none, or it is lost."""
+    if sync.manifest is None:
+        return None
+    path = backends.store.get(sync.sync_id, sync.manifest)
+    return None if path is None else Manifest.decode(sync.manifest, path.read_bytes())
+
+
+def sync_view(backends: Backends, sync: StoredSync, running: str | None) -> SyncView:
+    """Describe a sync."""
+    runs = backends.database.runs(sync.sync_id, limit=1)
+    last = runs[0] if runs else None
+    manifest = current_manifest(backends, sync)
+    counts = None
+    if last is not None and last.result:
+        counts = result_from_json(last.result).counts
+    return SyncView(
+        name=sync.name,
+        sync_id=sync.sync_id,
+        primary_key=sync.primary_key,
+        source=sync.source,
+        destination=StoredDestination.decode(sync.destination).identity,
+        records=0 if manifest is None else manifest.live,
+        last_run=None if last is None else last.run,
+        last_status=None if last is None else str(last.status),
+        last_finished=None if last is None else last.finished_at,
+        last_counts=counts,
+        held=held_view(backends, sync),
+        quarantined=len(backends.database.failures(sync.sync_id)),
+        signing_key_id=None if manifest is None else manifest.signing_key_id,
+        running=running,
+    )
+
+
+def held_view(backends: Backends, sync: StoredSync) -> HeldSet | None:
+    """Describe what is held, with a sample of its keys."""
+    held = sync.held
+    if held is None:
+        return None
+    kept = ChangeSet.load(backends.home.held(sync.sync_id, held.run))
+    sample: list[dict[str, Any]] = []
+    for path in (kept.deletes, kept.updates, kept.creates):
+        if path.exists() and len(sample) < SAMPLES:
+            with pq.ParquetFile(path) as file:
+                batch = next(file.iter_batches(batch_size=SAMPLES, columns=["primary_key"]))
+                sample += batch.column(0).to_pylist()
+    return HeldSet(
+        run=held.run,
+        what=held.what,
+        count=held.count,
+        reason=held.reason,
+        digest=held.digest,
+        sample=sample[:SAMPLES],
+    )
+
+
+def run_view(sync: StoredSync, run: StoredRun) -> RunView:
+    """Describe a run."""
+    details = run.details
+    held_reason = details.get("held_reason")
+    if run.result:
+        result = result_from_json(run.result, held_reason)
+    else:
+        result = failed_result(sync.name, (run.run, run.kind), "the run is under way, or was cut off", 0.0)
+    samples = {**details.get("samples", {})}
+    if details.get("failed"):
+        samples["failed"] = details["failed"]
+    return RunView(
+        result=result,
+        started_at=run.started_at,
+        finished_at=run.finished_at,
+        complete_reasons=details.get("reasons", []),
+        samples=samples,
+        signer=details.get("signer", "python"),
+    )
+
+
+def schema(backends: Backends, sync: StoredSync, comparison: Comparison | None) -> Sequence[FieldSchema]:
+    """List the fields with their pinned types and roles."""
+    manifest = current_manifest(backends, sync)
+    if manifest is None:
+        raise ConfigurationError(f"sync {sync.name} has no committed run yet, and so no schema")
+    compared = set(
+        manifest.fields
+        if comparison is None
+        else compared_fields(list(manifest.pins), comparison, sync.primary_key)
+    )
+    names = [*manifest.fields, *(n for n in manifest.pins if n not in manifest.fields)]
+    order = list(manifest.pins)
+    names.sort(key=lambda name: order.index(name) if name in manifest.pins else len(order))
+    return [
+        FieldSchema(
+            name=name,
+            type=manifest.pins.get(name, "null"),
+            role="key" if name in sync.primary_key else "compared" if name in compared else "excluded",
+        )
+        for name in names
+    ]
+
+
+def _status(run: StoredRun, sequence: int, sync: StoredSync, failed: Mapping[int, str]) -> RecordStatus:
+    if sequence in failed:
+        return RecordStatus.FAILED
+    done = sync.acknowledged
+    if done is not None and (run.run, sequence) <= (done.run, done.sequence):
+        return RecordStatus.WRITTEN
+    return RecordStatus.WRITTEN if run.manifest is not None else RecordStatus.PENDING
+
+
+def history(backends: Backends, sync: StoredSync, key: Mapping[str, Any]) -> Sequence[HistoryEntry]:
+    """Find every write record of one key, oldest first."""
+    wanted = _signature(backends, sync, key)
+    entries: list[HistoryEntry] = []
+    before: Mapping[str, Any] | None = None
+    for run in reversed(backends.database.runs(sync.sync_id)):
+        if run.sealed is None:
+            continue
+        found = _record(backends, sync, run, wanted)
+        if found is None:
+            continue
+        sequence, action, record = found
+        failed = {f.sequence: f.error for f in backends.database.failures(sync.sync_id, run.run)}
+        after = None if action is Action.DELETE else record["data"]
+        change = Change(
+            action=action,
+            primary_key=record["primary_key"],
+            before=before if before is not None or action is not Action.DELETE else record["data"],
+            after=after,
+            changed_fields=None if record["changed_fields"] is None else tuple(record["changed_fields"]),
+        )
+        entries.append(
+            HistoryEntry(
+                run=run.run,
+                sequence=sequence,
+                at=run.finished_at or run.started_at,
+                change=change,
+                status=str(_status(run, sequence, sync, failed)),
+            )
+        )
+        before = after
+    return entries
+
+
+def _signature(backends: Backends, sync: StoredSync, key: Mapping[str, Any]) -> bytes:
+    missing = [name for name in sync.primary_key if name not in key]
+    if missing:
+        raise ConfigurationError(
+            f"sync {sync.name} has the primary key {', '.join(sync.primary_key)}; {', '.join(missing)} is not given"
+        )
+    manifest = current_manifest(backends, sync)
+    values = {}
+    for name in sync.primary_key:
+        value = key[name]
+        pin = None if manifest is None else manifest.pins.get(name)
+        if isinstance(value, str) and pin is not None:
+            value = _as_pinned(value, pin, sync.name, name)
+        values[name] = value
+    signing_key = backends.signing_key
+    return signature(values, key=None if signing_key is None else signing_key.secret)
+
+
+def _as_pinned(value: str, pin: str, sync: str, name: str) -> Any:
+    from rundiff.sources.pins import arrow_type_of
+
+    if pin in ("text", "json", "mixed"):
+        return value
+    try:
+        kind = arrow_type_of(pin)
+        return pa.array([value]).cast(kind)[0].as_py()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, RundiffError) as error:
+        raise ConfigurationError(
+            f"sync {sync}: {value!r} is no {pin}, the type of key field {name}"
+        ) from error
+
+
+def _record(
+    backends: Backends, sync: StoredSync, run: StoredRun, wanted: bytes
+) -> tuple[int, Action, dict[str, Any]] | None:
+    sealed = run.sealed
+    if sealed is None:
+        return None
+    folder = backends.home.log(sync.sync_id, run.run)
+    offset = 0
+    for name, rows, action in (
+        (DELETES, sealed.deletes, Action.DELETE),
+        (UPDATES, sealed.updates, Action.UPDATE),
+        (CREATES, sealed.creates, Action(sealed.new_action)),
+    ):
+        if rows and (folder / name).exists():
+            at = _find(folder / name, wanted)
+            if at is not None:
+                return offset + at[0] + 1, action, at[1]
+        offset += rows
+    return None
+
+
+def _find(path: Any, wanted: bytes) -> tuple[int, dict[str, Any]] | None:
+    """Find one signature in a sorted log file by its row groups' bounds."""
+    with pq.ParquetFile(path) as file:
+        start = 0
+        for group in range(file.num_row_groups):
+            meta = file.metadata.row_group(group)
+            bounds = meta.column(0).statistics
+            if bounds.min <= wanted <= bounds.max:
+                keys = file.read_row_group(group, columns=["primary_key_signature"]).column(0)
+                row = pc.index(keys.cast(pa.binary()), wanted).as_py()
+                if row >= 0:
+                    record = file.read_row_group(group).slice(row, 1).to_pylist()[0]
+                    return start + row, record
+            start += meta.num_rows
+    return None
+
+
+def plan_sample(backends: Backends, changes: ChangeSet, sync: StoredSync | None) -> list[Change]:
+    """Give the first few changes of each action, with what was there before."""
+    sample: list[Change] = []
+    previous = PreviousRecords(lambda run: backends.home.log(sync.sync_id if sync else "", run))
+    runs = [] if sync is None else [r.run for r in backends.database.runs(sync.sync_id)]
+    for path, action in (
+        (changes.creates, Action(changes.findings.new_action)),
+        (changes.updates, Action.UPDATE),
+        (changes.deletes, Action.DELETE),
+    ):
+        if not path.exists():
+            continue
+        with pq.ParquetFile(path) as file:
+            batch = next(file.iter_batches(batch_size=SAMPLES))
+        before: list[Any] = [None] * batch.num_rows
+        if action is Action.UPDATE:
+            before = _last_data(previous, batch.column("primary_key_signature"), runs)
+        for record, old in zip(batch.to_pylist(), before, strict=True):
+            deleted = action is Action.DELETE
+            sample.append(
+                Change(
+                    action=action,
+                    primary_key=record["primary_key"],
+                    before=record["data"] if deleted else old,
+                    after=None if deleted else record["data"],
+                    changed_fields=record["changed_fields"] and tuple(record["changed_fields"]),
+                )
+            )
+    return sample
+
+
+def _last_data(previous: PreviousRecords, signatures: pa.Array, runs: Sequence[int]) -> list[Any]:
+    """Find the newest data of a few records, run by run, newest first."""
+    import numpy as np
+
+    found: list[Any] = [None] * len(signatures)
+    for run in runs:
+        written = np.full(len(signatures), run, dtype=np.int64)
+        kind = previous.data_type(written)
+        if pa.types.is_null(kind):
+            continue
+        for row, data in enumerate(previous.fetch(signatures, written, kind).to_pylist()):
+            if found[row] is None:
+                found[row] = data
+        if all(data is not None for data in found):
+            break
+    return found

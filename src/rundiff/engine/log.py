@@ -1,0 +1,124 @@
+"""The write log: one folder a run, one Parquet file an action, sorted by primary key signature.
+
+Columns: `primary_key_signature`, `data_signature`, `primary_key` (struct), `data` (struct, null
+where a deleted record's last data is not known) and `changed_fields`. The sequence of a record is
+its place in deletes, then updates, then creates, from 1.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rundiff.baseline.order import SIGNATURE
+from rundiff.database.contract import Sealed
+from rundiff.destinations.contract import ChangeBatch
+from rundiff.durable import sync_file, sync_folder
+from rundiff.model import Action
+
+__all__ = [
+    "CREATES",
+    "DELETES",
+    "FILES",
+    "UPDATES",
+    "LogWriter",
+    "change_batches",
+    "log_schema",
+    "seal_folder",
+]
+
+DELETES, UPDATES, CREATES = "deletes.parquet", "updates.parquet", "creates.parquet"
+FILES = (DELETES, UPDATES, CREATES)
+ROW_GROUP = 1 << 17
+
+
+def log_schema(primary_key: pa.StructType, data: pa.StructType) -> pa.Schema:
+    """Give the schema of a log file."""
+    return pa.schema(
+        [
+            pa.field("primary_key_signature", SIGNATURE),
+            pa.field("data_signature", SIGNATURE),
+            pa.field("primary_key", primary_key),
+            pa.field("data", data),
+            pa.field("changed_fields", pa.list_(pa.string())),
+        ]
+    )
+
+
+class LogWriter:
+    """Write one file of the log; without records no file appears."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: pq.ParquetWriter | None = None
+        self.rows = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append records; all batches have one schema."""
+        if batch.num_rows == 0:
+            return
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(
+                self._path,
+                batch.schema,
+                compression="lz4",
+                # Signatures are random bytes: neither a dictionary nor their statistics beyond the
+                # row group's bounds would help.
+                use_dictionary=[f"data.{f.name}" for f in batch.schema.field("data").type],
+                write_page_index=False,
+            )
+        for start in range(0, batch.num_rows, ROW_GROUP):
+            self._writer.write_batch(batch.slice(start, ROW_GROUP), row_group_size=ROW_GROUP)
+        self.rows += batch.num_rows
+
+
+def seal_folder(folder: Path, target: Path) -> None:
+    """Make a finished folder durable under its final name."""
+    for path in folder.iterdir():
+        sync_file(path)
+    sync_folder(folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(folder, target)
+    sync_folder(target.parent)
+
+
+def change_batches(
+    folder: Path, run: int, sealed: Sealed, size: int, after: int = 0
+) -> Iterator[ChangeBatch]:
+    """Read a run's log in the order of its sequences, from the one after `after`."""
+    offset = 0
+    for name, rows, action in (
+        (DELETES, sealed.deletes, Action.DELETE),
+        (UPDATES, sealed.updates, Action.UPDATE),
+        (CREATES, sealed.creates, Action(sealed.new_action)),
+    ):
+        if rows and after < offset + rows:
+            sequence = offset + 1
+            with pq.ParquetFile(folder / name) as file:
+                for batch in file.iter_batches(batch_size=size):
+                    last = sequence + batch.num_rows - 1
+                    if last > after:
+                        skip = max(0, after + 1 - sequence)
+                        yield ChangeBatch(
+                            run=run,
+                            first_sequence=sequence + skip,
+                            action=action,
+                            records=batch.slice(skip),
+                        )
+                    sequence = last + 1
+        offset += rows

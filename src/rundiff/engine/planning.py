@@ -1,0 +1,162 @@
+"""Plans: a change set without a run. Making one takes no lease and changes no state."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import zipfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import mkdtemp
+
+import msgspec
+
+from rundiff.baseline.baseline import Baseline
+from rundiff.database.contract import StoredSync
+from rundiff.destinations.contract import Destination, Target
+from rundiff.engine.changeset import ChangeSet
+from rundiff.engine.delivery import check_watermark
+from rundiff.engine.finding import Finder, Started, refuse_unready, unknown_writers
+from rundiff.engine.inspect import plan_sample
+from rundiff.engine.report import planned_result
+from rundiff.engine.session import Backends, open_baseline, refuse_other, store_destination
+from rundiff.engine.views import Plan
+from rundiff.errors import BaselineLost, ConfigurationError, StateChanged
+from rundiff.model import BaselineState
+from rundiff.settings import DestinationOptions, SyncSettings
+from rundiff.sources import open_source
+
+__all__ = ["preview", "unpack"]
+
+_PLAN = "plan.json"
+_KIND = "rundiff plan 1"
+
+
+class _Header(msgspec.Struct, frozen=True, kw_only=True):
+    kind: str = _KIND
+    name: str
+    primary_key: tuple[str, ...]
+    url: str | None
+    into: str | None
+    shared_table: bool
+    batch_size: int
+
+
+def preview(backends: Backends, settings: SyncSettings, destination: Destination, out: Path | None) -> Plan:
+    """Read and compare, keep nothing but the file `out`."""
+    began = time.monotonic()
+    source = open_source(settings.source)
+    sync = backends.database.find(settings.name)
+    refuse_other(backends, settings, destination, source.location)
+    target = Target(
+        sync_id="" if sync is None else sync.sync_id, sync=settings.name, primary_key=settings.primary_key
+    )
+    above = Path(mkdtemp(prefix="plan-", dir=backends.home.root))
+    try:
+        folder = above / "changes"
+        folder.mkdir()
+        started = _start(backends, settings, (destination, target), sync)
+        changes = Finder(
+            backends=backends,
+            settings=settings,
+            source=source,
+            destination=destination,
+            target=target,
+            started=started,
+            folder=folder,
+        ).find()
+        findings = changes.findings
+        holds = [reason for reason in (findings.hold_run, findings.hold_deletions) if reason is not None]
+        if out is not None:
+            _pack(changes, settings, destination, out)
+        return Plan(
+            result=replace(planned_result(findings, time.monotonic() - began)),
+            sample=plan_sample(backends, changes, sync),
+            path=None if out is None else str(out),
+            holds=holds,
+        )
+    finally:
+        destination.close()
+        shutil.rmtree(above, ignore_errors=True)
+
+
+def _start(
+    backends: Backends,
+    settings: SyncSettings,
+    where: tuple[Destination, Target],
+    sync: StoredSync | None,
+) -> Started:
+    destination, target = where
+    refuse_unready(destination, target)
+    lost = None
+    if sync is None or (sync.acknowledged is None and sync.manifest is None):
+        known = {other.sync_id for other in backends.database.syncs()}
+        lost = unknown_writers(destination, target, known, shared=settings.destination.shared_table)
+    baseline = Baseline.empty()
+    if sync is not None:
+        _refuse_unfinished(backends, sync)
+        check_watermark(destination, target, sync.acknowledged, full_refresh=settings.full_refresh)
+        try:
+            baseline = open_baseline(backends, sync, sync.manifest)
+        except BaselineLost as error:
+            lost = str(error)
+    state = BaselineState.FIRST if baseline.manifest is None else BaselineState.FOUND
+    return Started(
+        sync_id=None if sync is None else sync.sync_id,
+        baseline=baseline,
+        state=state if lost is None else BaselineState.LOST,
+        lost_reason=lost,
+        manifest=None if sync is None else sync.manifest,
+    )
+
+
+def _refuse_unfinished(backends: Backends, sync: StoredSync) -> None:
+    delivering = [run.run for run in backends.database.unfinished(sync.sync_id) if run.status == "delivering"]
+    if delivering:
+        raise StateChanged(
+            f"sync {sync.name}: run {delivering[0]} was cut off while delivering, so what the destination holds "
+            "is not settled; `rundiff sync` finishes that run first"
+        )
+
+
+def _pack(changes: ChangeSet, settings: SyncSettings, destination: Destination, out: Path) -> None:
+    stored = store_destination(settings.destination, destination.identity)
+    header = _Header(
+        name=settings.name,
+        primary_key=settings.primary_key,
+        url=stored.url,
+        into=stored.into,
+        shared_table=settings.destination.shared_table,
+        batch_size=settings.batch_size,
+    )
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.new")
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(_PLAN, msgspec.json.encode(header))
+        for path in sorted(changes.folder.iterdir()):
+            archive.write(path, path.name)
+    os.replace(temporary, out)
+
+
+def unpack(path: Path, folder: Path) -> tuple[ChangeSet, SyncSettings]:
+    """Read a plan's file; raises `ConfigurationError` if it is none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            header = msgspec.json.decode(archive.read(_PLAN), type=_Header)
+            names: Sequence[str] = [name for name in archive.namelist() if name != _PLAN and "/" not in name]
+            for name in names:
+                archive.extract(name, folder)
+        changes = ChangeSet.load(folder)
+    except (zipfile.BadZipFile, KeyError, msgspec.DecodeError, FileNotFoundError) as error:
+        raise ConfigurationError(f"{path} is not a plan; `rundiff plan … --out {path}` makes one") from error
+    if header.kind != _KIND:
+        raise ConfigurationError(f"{path} is a plan of another version of Rundiff; make it anew")
+    settings = SyncSettings(
+        name=header.name,
+        source=None,
+        primary_key=header.primary_key,
+        destination=DestinationOptions(url=header.url, into=header.into, shared_table=header.shared_table),
+        batch_size=header.batch_size,
+    )
+    return changes, settings

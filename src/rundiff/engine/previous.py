@@ -1,0 +1,143 @@
+"""What records held before: read back from the write log of the run that wrote them last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from rundiff.baseline.columns import conform, unify_types
+from rundiff.baseline.order import argsort, prefixes, rows_equal, words
+from rundiff.engine.log import CREATES, UPDATES
+from rundiff.signing import sign
+
+__all__ = ["PreviousRecords", "changed_fields"]
+
+
+class PreviousRecords:
+    """Last known data by primary key signature. `log_folder(run)` gives a run's write log."""
+
+    def __init__(self, log_folder: Callable[[int], Path]) -> None:
+        self._log_folder = log_folder
+        self._types: dict[int, pa.DataType] = {}
+
+    def _paths(self, run: int) -> list[Path]:
+        folder = self._log_folder(run)
+        return [path for name in (UPDATES, CREATES) if (path := folder / name).exists()]
+
+    def data_type(self, runs: npt.NDArray[np.int64]) -> pa.DataType:
+        """Give the type that holds the data of all these runs; the null type if none is known."""
+        kind: pa.DataType = pa.null()
+        for run in np.unique(runs).tolist():
+            if run not in self._types:
+                known: pa.DataType = pa.null()
+                for path in self._paths(run):
+                    known = unify_types(known, pq.read_schema(path).field("data").type)
+                self._types[run] = known
+            kind = unify_types(kind, self._types[run])
+        return kind
+
+    def fetch(self, signatures: pa.Array, written_run: npt.NDArray[np.int64], kind: pa.DataType) -> pa.Array:
+        """Give the data of records, in the order asked; null where no log has it any more.
+
+        Each log is read by row groups that can hold one of the signatures, so memory stays bounded
+        by a row group and the answer.
+        """
+        wanted = words(signatures)
+        parts: list[pa.Array] = []
+        places: list[npt.NDArray[np.int64]] = []
+        for run in np.unique(written_run).tolist():
+            rows = np.flatnonzero(written_run == run)
+            rows = rows[argsort(wanted[rows])]
+            for path in self._paths(run):
+                with pq.ParquetFile(path, memory_map=True) as file:
+                    for found, data in _matches(file, wanted[rows]):
+                        parts.append(conform(data, kind))
+                        places.append(rows[found])
+        if not parts:
+            return pa.nulls(len(signatures), kind)
+        index = np.full(len(signatures), -1, dtype=np.int64)
+        index[np.concatenate(places)] = np.arange(sum(len(p) for p in places))
+        chosen = pa.array(index, mask=index < 0)
+        return pa.concat_arrays(parts).take(chosen)
+
+
+def _matches(
+    file: pq.ParquetFile, wanted: npt.NDArray[np.uint64]
+) -> list[tuple[npt.NDArray[np.int64], pa.Array]]:
+    """Find sorted signatures in a sorted log file: their indexes, and the data of each."""
+    found = []
+    first_wanted = prefixes(wanted)
+    for group in range(file.num_row_groups):
+        statistics = file.metadata.row_group(group).column(0).statistics
+        low = np.frombuffer(statistics.min[:8], dtype=">u8").astype(np.uint64)[0]
+        high = np.frombuffer(statistics.max[:8], dtype=">u8").astype(np.uint64)[0]
+        start = int(np.searchsorted(first_wanted, low, side="left"))
+        stop = int(np.searchsorted(first_wanted, high, side="right"))
+        if start == stop:
+            continue
+        keys = words(file.read_row_group(group, columns=["primary_key_signature"]).column(0))
+        at = np.searchsorted(prefixes(keys), first_wanted[start:stop])
+        at = np.minimum(at, len(keys) - 1)
+        hit = rows_equal(keys[at], wanted[start:stop])
+        if not hit.all():
+            hit, at = _past_collisions(keys, wanted[start:stop], hit, at)
+        if hit.any():
+            data = file.read_row_group(group, columns=["data"]).column(0).combine_chunks()
+            found.append((np.flatnonzero(hit) + start, data.take(pa.array(at[hit]))))
+    return found
+
+
+def _past_collisions(
+    keys: npt.NDArray[np.uint64],
+    wanted: npt.NDArray[np.uint64],
+    hit: npt.NDArray[np.bool_],
+    at: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+    # Signatures that share their first 64 bits stand side by side: step on while they do.
+    for row in np.flatnonzero(~hit).tolist():
+        place = int(at[row])
+        while place < len(keys) and keys[place, 0] == wanted[row, 0]:
+            if bool(rows_equal(keys[place : place + 1], wanted[row : row + 1])[0]):
+                hit[row], at[row] = True, place
+                break
+            place += 1
+    return hit, at
+
+
+def changed_fields(before: pa.StructArray, after: pa.StructArray, compared: Sequence[str]) -> pa.Array:
+    """Name the compared fields whose value differs, as a list of text; null where `before` is.
+
+    Values are compared as they are signed, so 1 equals 1.0 and null equals a missing field.
+    """
+    n = len(after)
+    old = {f.name: before.field(i) for i, f in enumerate(before.type)}
+    new = {f.name: after.field(i) for i, f in enumerate(after.type)}
+    names = [name for name in compared if name in old or name in new]
+    differs = np.zeros((n, len(names)), dtype=np.bool_)
+    for column, name in enumerate(names):
+        left, right = old.get(name, pa.nulls(n)), new.get(name, pa.nulls(n))
+        differs[:, column] = _differ(left, right, name)
+    known = before.is_valid().to_numpy(zero_copy_only=False)
+    differs[~known] = False
+    rows, columns = np.nonzero(differs)
+    offsets = np.concatenate([[0], np.cumsum(differs.sum(axis=1))]).astype(np.int32)
+    values = pa.array(names, pa.string()).take(pa.array(columns)) if names else pa.array([], pa.string())
+    lists = pa.ListArray.from_arrays(pa.array(offsets), values)
+    return pc.if_else(pa.array(known), lists, pa.scalar(None, lists.type))
+
+
+def _differ(left: pa.Array, right: pa.Array, name: str) -> npt.NDArray[np.bool_]:
+    if left.type.equals(right.type) and (
+        pa.types.is_integer(left.type) or pa.types.is_string(left.type) or pa.types.is_boolean(left.type)
+    ):
+        unequal = pc.fill_null(pc.not_equal(left, right), False)
+        lone = pc.xor(left.is_null(), right.is_null())
+        return pc.or_(unequal, lone).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+    signed = [sign(pa.RecordBatch.from_arrays([side], [name]), [name]).signatures for side in (left, right)]
+    return ~rows_equal(words(signed[0]), words(signed[1]))

@@ -1,0 +1,292 @@
+"""Read a source once: sign, look up, and spool what may have changed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rundiff.baseline.baseline import Baseline
+from rundiff.baseline.order import Positions
+from rundiff.compare.conflicts import Strategy
+from rundiff.compare.seen import Seen
+from rundiff.engine.spool import Spool, spool_batch
+from rundiff.engine.views import Progress
+from rundiff.errors import KeyFieldMissing
+from rundiff.model import Match
+from rundiff.settings import DEFAULT_EXCLUDE, Comparison
+from rundiff.signing import SigningKey, sign
+from rundiff.sources.contract import ReadBatch, ReadEnd, Reading
+
+__all__ = ["SAMPLES", "Contest", "Read", "ReadingRules", "compared_fields", "read_all"]
+
+log = logging.getLogger("rundiff")
+
+SAMPLES = 5
+"""Sentences kept of each kind of odd record."""
+
+
+def compared_fields(names: Sequence[str], comparison: Comparison, key: Sequence[str]) -> list[str]:
+    """Choose the fields that the data signature takes, in order.
+
+    Globs match in any case. Key fields are always compared; `include` limits the rest and wins over
+    the default excludes, an explicit `exclude` wins over `include`.
+    """
+    chosen = []
+    explicit = comparison.exclude != DEFAULT_EXCLUDE
+    for name in names:
+        if name in key:
+            chosen.append(name)
+            continue
+        excluded = _matches(name, comparison.exclude)
+        if comparison.include:
+            if _matches(name, comparison.include) and not (excluded and explicit):
+                chosen.append(name)
+        elif not excluded:
+            chosen.append(name)
+    return chosen
+
+
+def _matches(name: str, globs: Sequence[str]) -> bool:
+    return any(fnmatchcase(name.casefold(), glob.casefold()) for glob in globs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingRules:
+    """How records are told apart and compared."""
+
+    primary_key: tuple[str, ...]
+    comparison: Comparison
+    strategy: Strategy
+    signing_key: SigningKey | None
+    full_refresh: bool
+    keep_invalid: bool = False
+    """Keep records without a valid key, for quarantine."""
+
+
+@dataclass(slots=True)
+class Contest:
+    """For `max:FIELD` and `min:FIELD`: the field's value in unchanged records that were not kept."""
+
+    positions: list[Positions] = field(default_factory=list)
+    values: list[pa.Array] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Read:
+    """What a reading left behind, beside the spool and the marks in `seen`."""
+
+    records: int = 0
+    invalid_keys: int = 0
+    unreadable: int = 0
+    fields: dict[str, None] = field(default_factory=dict)
+    """All fields met, in order."""
+    samples: dict[str, list[str]] = field(default_factory=dict)
+    contest: Contest = field(default_factory=Contest)
+    invalid: list[str] = field(default_factory=list)
+    """For quarantine: the records without a valid key, as JSON."""
+    end: ReadEnd = field(default_factory=ReadEnd)
+    pins: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def valid(self) -> int:
+        """Records with a valid key."""
+        return self.records - self.invalid_keys - self.unreadable
+
+    def note(self, kind: str, sentences: Sequence[str]) -> None:
+        """Keep the first few sentences of a kind."""
+        kept = self.samples.setdefault(kind, [])
+        kept.extend(sentences[: SAMPLES - len(kept)])
+
+
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    """A batch after signing and look-up: only records with valid keys and signatures."""
+
+    read: int
+    records: pa.RecordBatch
+    order: npt.NDArray[np.int64]
+    signatures: tuple[pa.Array, pa.Array]
+    match: npt.NDArray[np.uint8]
+    position: Positions
+    invalid: int
+    invalid_samples: list[str]
+    invalid_records: list[str]
+    unsignable: list[str]
+
+
+def _sign(batch: ReadBatch, first: int, rules: ReadingRules, baseline: Baseline) -> _Signed:
+    """Sign a batch and look it up; runs on a worker thread and touches nothing shared."""
+    records = batch.records
+    names = records.schema.names
+    total = records.num_rows
+    order = np.arange(first, first + total, dtype=np.int64)
+    bad_key = np.zeros(total, dtype=np.bool_)
+    invalid_samples: list[str] = []
+    for name in rules.primary_key:
+        if name in names:
+            column = records.column(name)
+            null = column.is_null().to_numpy(zero_copy_only=False) if column.null_count else None
+            why = "is null"
+        else:
+            null, why = np.ones(total, dtype=np.bool_), "is missing"
+        if null is not None:
+            fresh = np.flatnonzero(null & ~bad_key)
+            invalid_samples += [
+                f"record {int(order[row]) + 1:,}: key field {name} {why}" for row in fresh[:SAMPLES].tolist()
+            ]
+            bad_key |= null
+    invalid = int(bad_key.sum())
+    invalid_records = []
+    if invalid and rules.keep_invalid:
+        rejected = records.filter(pa.array(bad_key)).to_pylist()
+        invalid_records = [json.dumps(record, default=str) for record in rejected]
+    if invalid:
+        records = records.filter(pa.array(~bad_key))
+        order = order[~bad_key]
+
+    compared = compared_fields(names, rules.comparison, rules.primary_key)
+    keys = sign(records, list(rules.primary_key), rules.signing_key)
+    data = sign(records, compared, rules.signing_key)
+    key_signatures, data_signatures = keys.signatures, data.signatures
+    problems = {item.row: item for item in (*data.unsignable, *keys.unsignable)}
+    unsignable = [
+        f"record {int(order[row]) + 1:,}: field {item.field}: {item.reason}" for row, item in problems.items()
+    ]
+    if problems:
+        keep = np.ones(records.num_rows, dtype=np.bool_)
+        keep[list(problems)] = False
+        mask = pa.array(keep)
+        records, order = records.filter(mask), order[keep]
+        key_signatures, data_signatures = key_signatures.filter(mask), data_signatures.filter(mask)
+
+    match, position = baseline.lookup.probe(key_signatures, data_signatures)
+    if rules.full_refresh:
+        match[match == Match.SAME] = Match.CHANGED
+    return _Signed(
+        read=total,
+        records=records,
+        order=order,
+        signatures=(key_signatures, data_signatures),
+        match=match,
+        position=position,
+        invalid=invalid,
+        invalid_samples=invalid_samples,
+        invalid_records=invalid_records,
+        unsignable=unsignable,
+    )
+
+
+def _signed(
+    reading: Reading, rules: ReadingRules, baseline: Baseline, result: Read
+) -> Iterator[tuple[ReadBatch, _Signed]]:
+    """Sign batches on all cores, and yield them in order."""
+    workers = os.cpu_count() or 1
+    baseline.lookup  # noqa: B018 -- opened here once, not by several workers at the same time
+    with ThreadPoolExecutor(workers, thread_name_prefix="rundiff-sign") as pool:
+        waiting: deque[tuple[ReadBatch, Future[_Signed]]] = deque()
+        first = 0
+        try:
+            for batch in reading:
+                for name in batch.records.schema.names:
+                    result.fields.setdefault(name)
+                waiting.append((batch, pool.submit(_sign, batch, first, rules, baseline)))
+                first += batch.records.num_rows
+                if len(waiting) > workers:
+                    done, future = waiting.popleft()
+                    yield done, future.result()
+            while waiting:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def read_all(
+    reading: Reading,
+    rules: ReadingRules,
+    baseline: Baseline,
+    sinks: tuple[Seen, Spool],
+    progress: Callable[[Progress], None] | None = None,
+) -> Read:
+    """Read to the end; marks `seen` and fills the spool. Raises `SourceError` and its like."""
+    seen, spool = sinks
+    result = Read()
+    ranked = rules.strategy.field if rules.strategy.kind in ("max", "min") else None
+    for batch, signed in _signed(reading, rules, baseline, result):
+        unreadable = [f"{item.location}: {_reason(item.field, item.reason)}" for item in batch.unreadable]
+        result.unreadable += len(unreadable) + len(signed.unsignable)
+        result.records += signed.read + len(unreadable)
+        result.invalid_keys += signed.invalid
+        result.note("unreadable", [*unreadable, *signed.unsignable])
+        result.invalid += signed.invalid_records
+        result.note("invalid_keys", signed.invalid_samples)
+        kept = seen.take(signed.match, signed.position)
+        if ranked is not None and not kept.all():
+            result.contest.positions.append(signed.position[~kept])
+            result.contest.values.append(_field(signed.records, ranked).filter(pa.array(~kept)))
+        _spool(spool, signed, kept)
+        if progress is not None:
+            progress(
+                Progress(
+                    phase="reading",
+                    done=result.records,
+                    bytes_done=reading.bytes_read,
+                    bytes_total=reading.total_bytes,
+                )
+            )
+    result.end = reading.end
+    result.pins = dict(reading.pins)
+    missing = [name for name in rules.primary_key if name not in result.fields]
+    if missing and (result.fields or result.valid):
+        have = ", ".join(list(result.fields)[:20])
+        raise KeyFieldMissing(
+            f"the source has no field {', '.join(missing)}, which the primary key names; it has {have}. "
+            "Choose another --key, or mend the source"
+        )
+    if result.invalid_keys:
+        log.warning(
+            "%d records without a valid key were skipped, such as: %s",
+            result.invalid_keys,
+            "; ".join(result.samples["invalid_keys"]),
+        )
+    return result
+
+
+def _reason(name: str | None, reason: str) -> str:
+    return reason if name is None else f"field {name}: {reason}"
+
+
+def _field(records: pa.RecordBatch, name: str) -> pa.Array:
+    if name in records.schema.names:
+        return records.column(name)
+    return pa.nulls(records.num_rows)
+
+
+def _spool(spool: Spool, signed: _Signed, kept: npt.NDArray[np.bool_]) -> None:
+    if not kept.any():
+        return
+    meta = [
+        signed.signatures[0],
+        signed.signatures[1],
+        pa.array(signed.order),
+        pa.array(signed.match.astype(np.uint8)),
+        pa.array(signed.position),
+    ]
+    records = signed.records
+    if not kept.all():
+        rows = pa.array(np.flatnonzero(kept))
+        meta = [pc.take(column, rows) for column in meta]
+        records = records.take(rows)
+    spool.add(spool_batch(meta, records))

@@ -1,0 +1,338 @@
+"""The life of a run: reading, sealed, delivering, committed; or held, failed, discarded.
+
+The only commit point is the database's transaction in `commit`. Everything that it names is durable
+before; everything that no run names is garbage, which the next run sweeps.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from rundiff.baseline.baseline import Baseline
+from rundiff.baseline.manifest import Manifest
+from rundiff.compare.seen import Seen
+from rundiff.database.contract import Acknowledged, Failure, Held, Sealed, StoredRun, StoredSync
+from rundiff.destinations.contract import Position
+from rundiff.durable import sync_folder
+from rundiff.engine.candidate import build_candidate, compact
+from rundiff.engine.changeset import ChangeSet
+from rundiff.engine.delivery import Delivery, resume_position
+from rundiff.engine.held import remaining_held
+from rundiff.engine.log import seal_folder
+from rundiff.engine.report import details_of, failed_result, result_of
+from rundiff.engine.session import Session, open_baseline
+from rundiff.model import RunKind, RunResult, RunStatus
+
+__all__ = ["Execution", "changed", "sweep"]
+
+_WITHOUT_LOG = (RunStatus.DISCARDED, RunStatus.FAILED, RunStatus.READING)
+
+
+def changed(struct: Any, **values: Any) -> Any:
+    """Give a frozen struct with other values."""
+    fields = {name: getattr(struct, name) for name in struct.__struct_fields__}
+    return type(struct)(**{**fields, **values})
+
+
+class Execution:
+    """One numbered run of a session."""
+
+    def __init__(self, session: Session, run: StoredRun, baseline: Baseline) -> None:
+        self.session = session
+        self.run = run
+        self.baseline = baseline
+        self._began = time.monotonic()
+        self.forget: tuple[str, ...] = ()
+
+    @classmethod
+    def begin(cls, session: Session, kind: RunKind, baseline: Baseline) -> Execution:
+        """Number a run; it is reading from now on."""
+        database, sync = session.backends.database, session.sync
+        number = database.begin_run(sync.sync_id, session.token, kind, datetime.now(UTC))
+        run = database.run(sync.sync_id, number)
+        assert run is not None  # noqa: S101 -- just begun
+        return cls(session, run, baseline)
+
+    @property
+    def _sync(self) -> StoredSync:
+        return self.session.sync
+
+    def _store(self, **values: Any) -> None:
+        self.run = changed(self.run, token=self.session.token, **values)
+        self.session.backends.database.update_run(self.run)
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    # Sealing
+
+    def seal(self, changes: ChangeSet, seen: Seen | None = None) -> ChangeSet:
+        """Make the write log and the candidate baseline durable under this run's number."""
+        findings, number = changes.findings, self.run.run
+        held = self._hold_deletions(changes)
+        counts = findings.counts
+        log = self.session.log(number)
+        seal_folder(changes.folder, log)
+        changes = ChangeSet(log, findings)
+        if held is None and not findings.complete:
+            held = remaining_held(self.session, self.baseline, seen, number)
+        generation = self._sync.generation + 1
+        store, sync_id = self.session.backends.store, self._sync.sync_id
+        manifest = build_candidate(store, self.baseline, changes, (sync_id, number, generation))
+        done = self._sync.acknowledged or Acknowledged(0, 0)
+        sealed = Sealed(
+            deletes=0 if findings.hold_deletions else counts["deleted"],
+            updates=counts["updated"],
+            creates=counts["created"],
+            new_action=findings.new_action,
+            manifest=manifest.name,
+            generation=generation,
+            start_run=done.run,
+            start_sequence=done.sequence,
+            start_marker=done.marker,
+            held=held,
+            complete=findings.complete,
+        )
+        result = self._result(findings, RunStatus.SEALED)
+        self._store(
+            status=RunStatus.SEALED, sealed=sealed, result=result.as_json(), details=details_of(findings)
+        )
+        return changes
+
+    def _hold_deletions(self, changes: ChangeSet) -> Held | None:
+        findings = changes.findings
+        if findings.hold_deletions is None:
+            return None
+        folder = self.session.backends.home.held(self._sync.sync_id, self.run.run)
+        folder.mkdir(parents=True)
+        os.replace(changes.deletes, folder / changes.deletes.name)
+        kept = ChangeSet(folder, findings)
+        kept.save()
+        sync_folder(folder)
+        sync_folder(folder.parent)
+        return Held(
+            run=self.run.run,
+            what="deletions",
+            count=findings.counts["deleted"],
+            reason=findings.hold_deletions,
+            digest=findings.digest,
+            manifest=findings.manifest,
+        )
+
+    def hold(self, changes: ChangeSet) -> RunResult:
+        """Hold the whole run: keep its change set for an approval, deliver nothing."""
+        findings, number = changes.findings, self.run.run
+        folder = self.session.backends.home.held(self._sync.sync_id, number)
+        seal_folder(changes.folder, folder)
+        counts = findings.counts
+        held = Held(
+            run=number,
+            what="run",
+            count=counts["created"] + counts["updated"] + counts["deleted"],
+            reason=findings.hold_run or "",
+            digest=findings.digest,
+            manifest=findings.manifest,
+        )
+        result = self._result(findings, RunStatus.HELD)
+        self.run = changed(
+            self.run,
+            token=self.session.token,
+            status=RunStatus.HELD,
+            finished_at=datetime.now(UTC),
+            result=result.as_json(),
+            details=details_of(findings),
+        )
+        sync = changed(self._sync, held=held)
+        self.session.backends.database.commit(self.run, sync, ())
+        return result
+
+    # Delivering
+
+    def deliver(self, changes: ChangeSet, batch_size: int) -> Delivery | None:
+        """Send the write records out, from wherever an earlier try came to."""
+        sealed = self.run.sealed
+        assert sealed is not None  # noqa: S101 -- only sealed runs are delivered
+        session = self.session
+        resumed = self.run.status is RunStatus.DELIVERING
+        if not resumed:
+            self._store(status=RunStatus.DELIVERING)
+        if sealed.total == 0 and not self.forget:
+            return None
+        delivery = Delivery(
+            database=session.backends.database,
+            destination=session.destination,
+            target=session.target,
+            run=self.run.run,
+            sealed=sealed,
+            folder=changes.folder,
+            batch_size=batch_size,
+            progress=session.backends.progress,
+        )
+        if self.forget:
+            session.destination.forget(session.target, self.forget)
+        delivery.prepare()
+        start = Position(run=sealed.start_run, sequence=sealed.start_sequence, marker=sealed.start_marker)
+        if resumed:
+            start = resume_position(
+                session.destination, session.target, self.run.run, sealed, self._sync.acknowledged
+            )
+        delivery.go(start)
+        session.refresh()
+        return delivery
+
+    # Committing
+
+    def commit(self, changes: ChangeSet, *, position: Acknowledged | None = None) -> RunResult:
+        """Make this run's baseline the current one; raises `Fenced` if another run took over."""
+        sealed, findings = self.run.sealed, changes.findings
+        assert sealed is not None  # noqa: S101 -- only sealed runs are committed
+        session, database = self.session, self.session.backends.database
+        sync_id, number = self._sync.sync_id, self.run.run
+        now = datetime.now(UTC)
+        failures = [f for f in database.failures(sync_id, number) if f.sequence > 0 and f.state == "open"]
+        refused = {f.primary_key_signature for f in failures if f.primary_key_signature is not None}
+        manifest, generation = sealed.manifest, sealed.generation
+        if refused:
+            generation += 1
+            manifest = build_candidate(
+                session.backends.store, self.baseline, changes, (sync_id, number, generation), refused
+            ).name
+        aside = self._quarantine(changes, now)
+        status = RunStatus.COMMITTED if sealed.held is None or not findings.hold_deletions else RunStatus.HELD
+        result = self._result(findings, status, (sealed.total - len(failures), len(failures)))
+        objects = self._objects(manifest)
+        acknowledged = position or self._sync.acknowledged
+        self.run = changed(
+            self.run,
+            token=session.token,
+            status=status,
+            finished_at=now,
+            result=result.as_json(),
+            details=details_of(
+                findings,
+                failed=[f"{f.primary_key}: {f.error}" for f in failures[:5]],
+                objects=objects,
+                acknowledged=acknowledged and [acknowledged.run, acknowledged.sequence, acknowledged.marker],
+            ),
+            manifest=manifest,
+        )
+        sync = changed(
+            self._sync,
+            established=True,
+            manifest=manifest,
+            generation=generation,
+            acknowledged=acknowledged,
+            held=sealed.held,
+        )
+        # A record set aside before is settled by a complete run: written, tried again, or as it was.
+        superseded = [
+            (f.run, f.sequence)
+            for f in database.failures(sync_id)
+            if f.run < number and (sealed.complete or f.primary_key_signature in refused | aside)
+        ]
+        database.commit(self.run, sync, superseded)
+        session.sync = sync
+        session.backends.store.swap_manifest(sync_id, manifest, session.token)
+        self._tidy(manifest)
+        return result
+
+    def _quarantine(self, changes: ChangeSet, now: datetime) -> set[bytes]:
+        """Set aside what never became a write record: conflicts, records without a valid key."""
+        aside = changes.findings.aside
+        self.session.backends.database.add_failures(
+            self._sync.sync_id,
+            self.session.token,
+            [
+                Failure(
+                    run=self.run.run,
+                    sequence=-index,
+                    primary_key_signature=item.primary_key_signature,
+                    destination_action=None,
+                    primary_key=item.primary_key,
+                    error=item.error,
+                    created_at=now,
+                    updated_at=now,
+                )
+                for index, item in enumerate(aside, 1)
+            ],
+        )
+        return {item.primary_key_signature for item in aside if item.primary_key_signature is not None}
+
+    def _objects(self, manifest: str) -> list[str]:
+        path = self.session.backends.store.get(self._sync.sync_id, manifest)
+        if path is None:
+            return [manifest]
+        return [manifest, *Manifest.decode(manifest, path.read_bytes()).objects]
+
+    def _tidy(self, manifest: str) -> None:
+        """After the commit: compact, then remove what retention no longer keeps."""
+        session = self.session
+        backends, sync = session.backends, session.sync
+        baseline = open_baseline(backends, sync, manifest)
+        compacted = compact(backends.store, baseline, sync.generation + 1)
+        if compacted is not None:
+            sync = changed(sync, manifest=compacted.name, generation=compacted.generation)
+            backends.database.set_sync(sync, session.token)
+            session.sync = sync
+            backends.store.swap_manifest(sync.sync_id, compacted.name, session.token)
+        sweep(session)
+
+    # Ending otherwise
+
+    def discard(self) -> None:
+        """Give the run up before it is delivered; nothing outside was touched."""
+        shutil.rmtree(self.session.log(self.run.run), ignore_errors=True)
+        result = (
+            dict(self.run.result)
+            or failed_result(self._sync.name, (self.run.run, self.run.kind), "", 0).as_json()
+        )
+        result.update(status=str(RunStatus.DISCARDED), run=self.run.run)
+        self._store(status=RunStatus.DISCARDED, finished_at=datetime.now(UTC), result=result)
+
+    def fail(self, error: str) -> RunResult:
+        """Note that the run failed; one that is being delivered stays so, for the next run to finish."""
+        result = failed_result(self._sync.name, (self.run.run, self.run.kind), error, self._seconds())
+        if self.run.status is RunStatus.DELIVERING and self.run.sealed is not None:
+            self.session.refresh()
+            done = self._sync.acknowledged
+            written = done.sequence if done is not None and done.run == self.run.run else 0
+            stored = {**self.run.result, "status": "failed", "error": error, "written": written}
+            self._store(result=stored)
+            return replace(result, counts=replace(result.counts, written=written))
+        self._store(status=RunStatus.FAILED, finished_at=datetime.now(UTC), result=result.as_json())
+        shutil.rmtree(self.session.log(self.run.run), ignore_errors=True)
+        return result
+
+    def _result(self, findings: Any, status: RunStatus, delivered: tuple[int, int] = (0, 0)) -> RunResult:
+        return result_of(
+            findings,
+            (self.run.run, self.run.kind, status),
+            delivered=delivered,
+            seconds=self._seconds(),
+            warnings=tuple(self.session.warnings),
+        )
+
+
+def sweep(session: Session) -> None:
+    """Remove files and objects that neither the current state nor retention names."""
+    backends, sync = session.backends, session.sync
+    runs = backends.database.runs(sync.sync_id)
+    logs = {run.run for run in runs if run.sealed is not None and run.status not in _WITHOUT_LOG}
+    held = None if sync.held is None else sync.held.run
+    backends.home.sweep(sync.sync_id, logs, held)
+    oldest = datetime.now(UTC) - timedelta(days=backends.retention_days)
+    keep = set()
+    for run in runs:
+        if run.finished_at is not None and run.finished_at >= oldest:
+            keep.update(run.details.get("objects", ()))
+    if sync.manifest is not None:
+        path = backends.store.get(sync.sync_id, sync.manifest)
+        keep.add(sync.manifest)
+        if path is not None:
+            keep.update(Manifest.decode(sync.manifest, path.read_bytes()).objects)
+    backends.store.drop(sync.sync_id, [n for n in backends.store.names(sync.sync_id) if n not in keep])

@@ -1,0 +1,267 @@
+"""One sync, opened for writing: its row, its lease, its destination, its baseline."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit, urlunsplit
+
+from rundiff.baseline.baseline import Baseline
+from rundiff.baseline.manifest import Manifest
+from rundiff.database.contract import Database, StoredSync
+from rundiff.destinations.contract import Destination, Target
+from rundiff.engine.home import Home
+from rundiff.engine.lease import Lease
+from rundiff.engine.views import Progress
+from rundiff.errors import BaselineLost, ConfigurationError, SyncMismatch
+from rundiff.settings import DestinationOptions, SyncSettings
+from rundiff.signing import SigningKey
+from rundiff.stores.contract import SignatureStore
+
+__all__ = ["Backends", "Session", "StoredDestination", "open_baseline", "refuse_other", "store_destination"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backends:
+    """What all runs of a workspace share."""
+
+    home: Home
+    database: Database
+    store: SignatureStore
+    signing_key: SigningKey | None
+    retention_days: float
+    progress: Callable[[Progress], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDestination:
+    """A destination as the database keeps it: without secrets, with absolute paths."""
+
+    identity: str
+    url: str | None
+    into: str | None
+
+    def encode(self) -> str:
+        """Give it as JSON."""
+        return json.dumps({"identity": self.identity, "url": self.url, "into": self.into})
+
+    @classmethod
+    def decode(cls, text: str) -> StoredDestination:
+        """Read it from JSON."""
+        return cls(**json.loads(text))
+
+
+def store_destination(options: DestinationOptions, identity: str) -> StoredDestination:
+    """Drop the password from a destination's URL and make its path absolute."""
+    url = options.url
+    if url is None or url == "-":
+        return StoredDestination(identity, url, options.into)
+    if "://" not in url:
+        return StoredDestination(identity, str(Path(url).resolve()), options.into)
+    scheme, rest = url.split("://", 1)
+    if scheme in ("sqlite", "duckdb"):
+        return StoredDestination(
+            identity, f"{scheme}:///{Path(rest.removeprefix('/')).resolve()}", options.into
+        )
+    split = urlsplit(url)
+    host = split.netloc.rpartition("@")
+    user = host[0].partition(":")[0]
+    netloc = f"{user}@{host[2]}" if user else host[2]
+    return StoredDestination(identity, urlunsplit(split._replace(netloc=netloc)), options.into)
+
+
+class Session:
+    """A sync with its lease held; leaving it gives the lease back."""
+
+    def __init__(
+        self, backends: Backends, sync: StoredSync, lease: Lease, destination: Destination | None
+    ) -> None:
+        self.backends = backends
+        self.sync = sync
+        self.lease = lease
+        self._destination = destination
+        self.warnings: list[str] = []
+
+    @classmethod
+    def open(
+        cls, backends: Backends, settings: SyncSettings, destination: Destination, source: str
+    ) -> Session:
+        """Find or create the sync of these settings and take its lease.
+
+        Raises `SyncMismatch` if it is stored with another key or destination, and `SyncBusy`.
+        """
+        database = backends.database
+        wanted, known = refuse_other(backends, settings, destination, source)
+        sync = known or database.create(wanted)
+        session = cls.take(backends, sync, destination, wait=settings.wait)
+        try:
+            sync = database.get(sync.sync_id)
+            if sync.established:
+                # Another process may have made its first run meanwhile.
+                _refuse_mismatch(sync, wanted, named=settings.named)
+            described = wanted if not sync.established else _described(sync, wanted)
+            fields = {name: getattr(sync, name) for name in sync.__struct_fields__}
+            for name in ("source", "primary_key", "destination", "shared_table"):
+                fields[name] = getattr(described, name)
+            session.sync = StoredSync(**fields)
+            database.describe(session.sync, session.lease.token)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    @classmethod
+    def take(
+        cls, backends: Backends, sync: StoredSync, destination: Destination | None, *, wait: bool = False
+    ) -> Session:
+        """Take the lease of a sync that exists."""
+        lease = Lease.take(
+            backends.home.lock(sync.sync_id), backends.database, (sync.sync_id, sync.name), wait=wait
+        )
+        session = cls(backends, sync, lease, destination)
+        session.refresh()
+        return session
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the lease back and let go of the destination."""
+        try:
+            if self._destination is not None:
+                self._destination.close()
+        finally:
+            self.lease.release()
+
+    def refresh(self) -> None:
+        """Read the sync's row again."""
+        self.sync = self.backends.database.get(self.sync.sync_id)
+
+    @property
+    def destination(self) -> Destination:
+        """The opened destination."""
+        if self._destination is None:
+            raise ConfigurationError(f"sync {self.sync.name}: this needs the sync's destination")
+        return self._destination
+
+    @property
+    def token(self) -> int:
+        """The fencing token."""
+        return self.lease.token
+
+    @property
+    def target(self) -> Target:
+        """Who writes to the destination."""
+        return Target(
+            sync_id=self.sync.sync_id,
+            sync=self.sync.name,
+            primary_key=self.sync.primary_key,
+            token=self.token,
+        )
+
+    def log(self, run: int) -> Path:
+        """The write log of one of this sync's runs."""
+        return self.backends.home.log(self.sync.sync_id, run)
+
+
+def refuse_other(
+    backends: Backends, settings: SyncSettings, destination: Destination, source: str
+) -> tuple[StoredSync, StoredSync | None]:
+    """Give the sync that the settings ask for, and the stored one; raises `SyncMismatch`."""
+    stored = store_destination(settings.destination, destination.identity)
+    wanted = StoredSync(
+        sync_id=str(uuid.uuid4()),
+        name=settings.name,
+        source=backends.home.relative(source),
+        primary_key=settings.primary_key,
+        destination=stored.encode(),
+        shared_table=settings.destination.shared_table,
+        established=False,
+        created_at=datetime.now(UTC),
+        token=0,
+        manifest=None,
+        generation=0,
+        acknowledged=None,
+        held=None,
+    )
+    _refuse_second_sync(backends.database, wanted)
+    known = backends.database.find(settings.name)
+    if known is not None and known.established:
+        _refuse_mismatch(known, wanted, named=settings.named)
+    return wanted, known
+
+
+def _described(sync: StoredSync, wanted: StoredSync) -> StoredSync:
+    # The identities are equal; the URL may be spelled anew, the source may have moved.
+    return wanted if sync.primary_key == wanted.primary_key else sync
+
+
+def _refuse_mismatch(known: StoredSync, wanted: StoredSync, *, named: bool) -> None:
+    name = known.name
+    way_out = f"Use --name for another sync, or `rundiff reset {name}` to start this one anew"
+    if known.primary_key != wanted.primary_key:
+        raise SyncMismatch(
+            f"sync {name} has the primary key {', '.join(known.primary_key)}, not "
+            f"{', '.join(wanted.primary_key)}. {way_out}"
+        )
+    before = StoredDestination.decode(known.destination).identity
+    after = StoredDestination.decode(wanted.destination).identity
+    if before != after:
+        raise SyncMismatch(f"sync {name} delivers to {before}, not to {after}. {way_out}")
+    if not named and known.source != wanted.source:
+        raise SyncMismatch(
+            f"sync {name} reads {known.source}, not {wanted.source}. Say --name {name} if both are the same "
+            f"source, use another --name for another sync, or `rundiff reset {name}` to start this one anew"
+        )
+
+
+def _refuse_second_sync(database: Database, wanted: StoredSync) -> None:
+    identity = StoredDestination.decode(wanted.destination).identity
+    if StoredDestination.decode(wanted.destination).into is None:
+        return
+    for other in database.syncs():
+        if (
+            other.name != wanted.name
+            and other.established
+            and StoredDestination.decode(other.destination).identity == identity
+            and not (other.shared_table and wanted.shared_table)
+        ):
+            raise SyncMismatch(
+                f"sync {wanted.name} would write to {identity}, which sync {other.name} writes already. "
+                f"Use --name {other.name} to go on with that sync, another --into, or --shared-table on both"
+            )
+
+
+def open_baseline(backends: Backends, sync: StoredSync, manifest: str | None) -> Baseline:
+    """Open the baseline that the database names; raises `BaselineLost`."""
+    store = backends.store
+    pointer = store.current_manifest(sync.sync_id)
+    if pointer is not None and _generation(pointer) > sync.generation:
+        raise BaselineLost(
+            "the signature store holds a newer baseline than the database knows: the database was restored "
+            "from an older copy"
+        )
+    if manifest is None:
+        return Baseline.empty()
+    path = store.get(sync.sync_id, manifest)
+    if path is None:
+        raise BaselineLost(f"{manifest} is missing")
+    return Baseline.open(
+        Manifest.decode(manifest, path.read_bytes()), lambda name: store.get(sync.sync_id, name)
+    )
+
+
+def _generation(manifest: str) -> int:
+    part = manifest.split("-")[1] if manifest.count("-") >= 2 else ""
+    return int(part) if part.isdigit() else 0

@@ -1,0 +1,113 @@
+"""The spool: changed rows of a run, kept in memory up to a budget, then in sorted files.
+
+Each row has `primary_key_signature`, `data_signature`, `order` (its place in the reading), `match`
+(what the lookup said), `position` (its entry in the baseline, or -1) and `data` (all its fields).
+Reading it back goes by ranges of signatures, each sorted and no larger than the budget, so that a
+first run of any size is sorted in bounded memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from rundiff.baseline.columns import conform, unify_types
+from rundiff.baseline.merge import prefix_ranges
+from rundiff.baseline.order import SIGNATURE, argsort, prefixes, words
+
+__all__ = ["BUDGET", "Spool", "spool_batch"]
+
+BUDGET = 192 << 20
+"""Bytes of rows kept in memory."""
+
+_META = [
+    ("primary_key_signature", SIGNATURE),
+    ("data_signature", SIGNATURE),
+    ("order", pa.int64()),
+    ("match", pa.uint8()),
+    ("position", pa.int64()),
+]
+
+
+def spool_batch(meta: list[pa.Array], records: pa.RecordBatch) -> pa.RecordBatch:
+    """Put the five arrays of `_META` and a batch's records together."""
+    fields = [pa.field(f.name, f.type) for f in records.schema]
+    data = pa.StructArray.from_arrays(records.columns, fields=fields)
+    schema = pa.schema([*(pa.field(n, t) for n, t in _META), pa.field("data", data.type)])
+    return pa.RecordBatch.from_arrays([*meta, data], schema=schema)
+
+
+class Spool:
+    """Rows go in by `add`, in order of reading, and come out by `ranges`."""
+
+    def __init__(self, folder: Path, budget: int = BUDGET) -> None:
+        self._folder = folder
+        self._budget = budget
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_bytes = 0
+        self._files: list[pa.RecordBatch] = []
+        self._bytes = 0
+        self.rows = 0
+        self._type: pa.DataType = pa.null()
+
+    @property
+    def data_type(self) -> pa.StructType:
+        """The type of `data` that holds all rows; an empty struct if there are none."""
+        return self._type if pa.types.is_struct(self._type) else pa.struct([])
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Keep rows."""
+        if batch.num_rows == 0:
+            return
+        self.rows += batch.num_rows
+        self._type = unify_types(self._type, batch.schema.field("data").type)
+        size = batch.nbytes
+        self._bytes += size
+        self._waiting_bytes += size
+        self._waiting.append(batch)
+        if self._waiting_bytes > self._budget:
+            self._flush()
+
+    def _flush(self) -> None:
+        batch = self._sorted(self._waiting)
+        path = self._folder / f"spool-{len(self._files):05d}.arrow"
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+            writer.write_batch(batch)
+        self._files.append(pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0))
+        self._waiting, self._waiting_bytes = [], 0
+
+    def _sorted(self, batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+        """Sort rows of several batches, each in order of reading, by signature, then order."""
+        kind: pa.DataType = pa.null()
+        for batch in batches:
+            kind = unify_types(kind, batch.schema.field("data").type)
+        schema = pa.schema([*(pa.field(n, t) for n, t in _META), pa.field("data", kind)])
+        alike = [
+            pa.RecordBatch.from_arrays([*b.columns[:-1], conform(b.column("data"), kind)], schema=schema)
+            for b in batches
+        ]
+        whole = pa.Table.from_batches(alike, schema).combine_chunks().to_batches()[0]
+        return whole.take(pa.array(argsort(words(whole.column("primary_key_signature")))))
+
+    def ranges(self) -> Iterator[pa.RecordBatch]:
+        """Yield all rows by ascending signature, then order, in ranges that don't split a key."""
+        if self._waiting and self._files:
+            self._flush()
+        if not self._files:
+            if self._waiting:
+                yield self._sorted(self._waiting)
+            return
+        count = -(-self._bytes // self._budget)
+        keys = [prefixes(words(b.column("primary_key_signature"))) for b in self._files]
+        for low, high in prefix_ranges(count, 1):
+            parts = []
+            for batch, first in zip(self._files, keys, strict=True):
+                start = int(np.searchsorted(first, np.uint64(low)))
+                stop = len(first) if high >= 1 << 64 else int(np.searchsorted(first, np.uint64(high)))
+                if start < stop:
+                    parts.append(batch.slice(start, stop - start))
+            if parts:
+                yield self._sorted(parts)
