@@ -1,0 +1,39 @@
+//! `rundiff._native`: the parts of Rundiff that meet every record, at the speed of the processor.
+
+mod cbor;
+mod cell;
+mod exchange;
+mod limit;
+mod lookup;
+mod pool;
+mod rows;
+mod segment;
+mod sha;
+mod sign;
+mod slots;
+mod text;
+mod tree;
+
+#[pyo3::pymodule(name = "_native")]
+mod native {
+    use pyo3::exceptions::PyRuntimeError;
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use super::limit::_sha256_limit;
+    #[pymodule_export]
+    use super::lookup::Lookup;
+    #[pymodule_export]
+    use super::sign::{sign, sign2};
+
+    #[pymodule_export]
+    #[allow(non_upper_case_globals, reason = "the name that Python sees")]
+    const version: &str = env!("CARGO_PKG_VERSION");
+
+    /// How many threads share the work.
+    #[pyfunction]
+    fn threads() -> PyResult<usize> {
+        let pool = super::pool::pool().map_err(PyRuntimeError::new_err)?;
+        Ok(pool.current_num_threads())
+    }
+}

@@ -1,0 +1,208 @@
+//! Messages of a batch's rows, group by group, and their signatures.
+//!
+//! A group is small enough for its messages to stay in the first caches: columns are encoded one
+//! after another into the slots of the group's rows, then all messages are hashed.
+
+use std::ops::Range;
+
+use crate::cbor::{HEAD_ROOM, MAP, put_head};
+use crate::sha::{Digest, Hasher, Span, pad};
+use crate::slots::{Name, Put, Slots, copy, copy_room, slot_size};
+use crate::text::INVALID_UTF8;
+use crate::tree::{Kind, Node, Scratch};
+
+/// Rows in one group, if their messages aren't long.
+const GROUP: usize = 64;
+
+/// Bytes that the slots of a group may take, unless one row takes more.
+const GROUP_BYTES: usize = 128 << 10;
+
+/// A top-level field.
+pub struct Field {
+    pub name: Name,
+    pub node: Node,
+}
+
+/// The fields of one signature, in bytewise order of their encoded names.
+pub struct Plan {
+    pub fields: Vec<usize>,
+}
+
+/// A value that can't be signed.
+#[derive(Clone, Copy, Debug)]
+pub struct Bad {
+    /// The row in the batch.
+    pub row: usize,
+    /// The index of the field.
+    pub field: usize,
+    pub reason: &'static str,
+}
+
+/// Memory that a thread reuses from group to group.
+#[derive(Default)]
+pub struct Worker {
+    slots: Slots,
+    sizes: Vec<usize>,
+    spans: Vec<Span>,
+    encoded: Vec<Encoded>,
+    scratch: Scratch,
+}
+
+/// The encoded values of a nested column for the rows of a group; empty where a row has none.
+#[derive(Default)]
+struct Encoded {
+    first: usize,
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Encoded {
+    fn place(&self, row: usize) -> (usize, usize) {
+        let from = if row == 0 { 0 } else { self.ends[row - 1] };
+        (from, self.ends[row] - from)
+    }
+}
+
+impl Put for Encoded {
+    #[inline(always)]
+    fn put(&self, row: usize, bytes: &mut [u8], at: usize) -> usize {
+        let (from, length) = self.place(row - self.first);
+        copy(&self.bytes, from, length, bytes, at)
+    }
+}
+
+/// What signs the rows of one batch.
+pub struct Signing<'a> {
+    pub fields: &'a [Field],
+    pub plans: &'a [Plan],
+    pub hasher: &'a Hasher,
+}
+
+impl Signing<'_> {
+    /// Sign `rows`: `out[plan][i]` becomes the signature of row `rows.start + i`, all zeros if the row
+    /// is bad. Gives the values that can't be signed, in order of rows, then fields.
+    pub fn sign(&self, rows: Range<usize>, out: &mut [&mut [Digest]], worker: &mut Worker) -> Vec<Bad> {
+        let mut all_bad = Vec::new();
+        let mut first = rows.start;
+        while first < rows.end {
+            let mut bad = Vec::new();
+            let group = first..rows.end.min(first + GROUP);
+            let group = self.prepare(group, worker, &mut bad);
+            for (plan, out) in self.plans.iter().zip(out.iter_mut()) {
+                let out = &mut out[group.start - rows.start..group.end - rows.start];
+                self.sign_group(plan, &group, out, worker);
+                for Bad { row, field, .. } in &bad {
+                    if plan.fields.contains(field) {
+                        out[row - group.start] = [0; 32];
+                    }
+                }
+            }
+            all_bad.append(&mut bad);
+            first = group.end;
+        }
+        all_bad
+    }
+
+    /// Encode what is nested, check texts, and shorten the group if its messages are long.
+    fn prepare(&self, group: Range<usize>, worker: &mut Worker, bad: &mut Vec<Bad>) -> Range<usize> {
+        worker.encoded.resize_with(self.fields.len(), Encoded::default);
+        for (field, Field { node, .. }) in self.fields.iter().enumerate() {
+            match &node.kind {
+                Kind::Strings(strings) => {
+                    strings.check(group.clone(), node.nulls.as_ref(), &mut |row| {
+                        bad.push(Bad { row, field, reason: INVALID_UTF8 });
+                    });
+                }
+                Kind::Cells(_) | Kind::Null => {}
+                _ => {
+                    let Encoded { first, bytes, ends } = &mut worker.encoded[field];
+                    *first = group.start;
+                    bytes.clear();
+                    ends.clear();
+                    for row in group.clone() {
+                        let before = bytes.len();
+                        if !node.is_null(row)
+                            && let Err(reason) = node.append(row, bytes, &mut worker.scratch)
+                        {
+                            bad.push(Bad { row, field, reason });
+                            worker.scratch.clear();
+                            bytes.truncate(before);
+                        }
+                        ends.push(bytes.len());
+                    }
+                }
+            }
+        }
+        bad.sort_unstable_by_key(|bad| (bad.row, bad.field));
+        self.measure(0..self.fields.len(), &group, worker);
+        let mut total = 0;
+        let fitting = worker.sizes.iter().take_while(|size| {
+            total += slot_size(**size);
+            total <= GROUP_BYTES
+        });
+        let end = group.start + fitting.count().max(1);
+        bad.retain(|bad| bad.row < end);
+        group.start..end
+    }
+
+    /// Find how many bytes the message of each row may take.
+    fn measure(&self, fields: impl Iterator<Item = usize>, group: &Range<usize>, worker: &mut Worker) {
+        let Worker { sizes, encoded, .. } = worker;
+        sizes.clear();
+        sizes.resize(group.len(), HEAD_ROOM);
+        let mut constant = 0;
+        for field in fields {
+            let Field { name, node } = &self.fields[field];
+            match &node.kind {
+                Kind::Null => {}
+                Kind::Cells(cells) => constant += name.room(cells.room()),
+                Kind::Strings(strings) => strings.rooms(group.clone(), name, node.nulls.as_ref(), sizes),
+                _ => {
+                    for (row, size) in sizes.iter_mut().enumerate() {
+                        *size += name.room(copy_room(encoded[field].place(row).1));
+                    }
+                }
+            }
+        }
+        for size in sizes {
+            *size += constant;
+        }
+    }
+
+    fn sign_group(&self, plan: &Plan, group: &Range<usize>, out: &mut [Digest], worker: &mut Worker) {
+        self.measure(plan.fields.iter().copied(), group, worker);
+        let Worker { slots, sizes, spans, encoded, .. } = worker;
+        slots.arrange(sizes);
+        self.put_counts(plan, group, slots);
+        for field in &plan.fields {
+            let Field { name, node } = &self.fields[*field];
+            let nulls = node.nulls.as_ref();
+            match &node.kind {
+                Kind::Null => {}
+                Kind::Cells(cells) => cells.fill(group.start, name, nulls, slots),
+                Kind::Strings(strings) => strings.fill(group.start, name, nulls, slots),
+                _ => slots.fill(group.start, name, nulls, &encoded[*field]),
+            }
+        }
+        spans.clear();
+        let (bytes, starts, ends) = slots.messages();
+        for (start, end) in starts.iter().zip(ends) {
+            spans.push(pad(bytes, *start, *end, self.hasher.keying()));
+        }
+        self.hasher.hash(slots.blocks(), spans, out);
+    }
+
+    /// The head of each record's map: how many of the fields are not null.
+    fn put_counts(&self, plan: &Plan, group: &Range<usize>, slots: &mut Slots) {
+        let mut counts = [plan.fields.len() as u64; GROUP];
+        for field in &plan.fields {
+            let Some(nulls) = &self.fields[*field].node.nulls else { continue };
+            if nulls.null_count() > 0 {
+                for (count, row) in counts.iter_mut().zip(group.clone()) {
+                    *count -= u64::from(nulls.is_null(row));
+                }
+            }
+        }
+        slots.each(|row, bytes, at| at + put_head(MAP, counts[row], &mut bytes[at..at + HEAD_ROOM]));
+    }
+}

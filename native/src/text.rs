@@ -1,0 +1,192 @@
+//! Columns of text and bytes of any length, wherever their layout keeps the bytes.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow_buffer::{ArrowNativeType, Buffer, NullBuffer, ScalarBuffer};
+
+use crate::cbor::{BYTES, HEAD_ROOM, NULL, TEXT, push_head, put_head};
+use crate::slots::{Name, Put, Slots, copy, copy_room};
+
+pub const INVALID_UTF8: &str = "the text is not valid UTF-8; mend the text, or read it with its own encoding";
+
+/// What the bytes of a column are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    Text,
+    Bytes,
+    /// Encoded already (`rundiff.cbor`): embedded as they are.
+    Encoded,
+}
+
+impl Content {
+    #[inline(always)]
+    fn put_head(self, length: usize, out: &mut [u8]) -> usize {
+        match self {
+            Content::Text => put_head(TEXT, length as u64, out),
+            Content::Bytes => put_head(BYTES, length as u64, out),
+            Content::Encoded => 0,
+        }
+    }
+}
+
+/// Where the bytes of a row lie: `source[from..from + length]`.
+pub struct Place<'a> {
+    source: &'a [u8],
+    from: usize,
+    length: usize,
+}
+
+impl<'a> Place<'a> {
+    #[inline(always)]
+    fn bytes(&self) -> &'a [u8] {
+        &self.source[self.from..self.from + self.length]
+    }
+}
+
+/// A layout of variable-length values.
+pub trait Layout: Send + Sync {
+    fn place(&self, row: usize) -> Place<'_>;
+
+    /// Whether all texts of `rows`, those under nulls included, are surely valid UTF-8.
+    fn all_valid(&self, rows: Range<usize>) -> bool;
+}
+
+/// Offsets into one buffer.
+pub struct Offsets<O: ArrowNativeType> {
+    pub offsets: ScalarBuffer<O>,
+    pub values: Buffer,
+}
+
+impl<O: ArrowNativeType> Layout for Offsets<O> {
+    #[inline(always)]
+    fn place(&self, row: usize) -> Place<'_> {
+        let from = self.offsets[row].as_usize();
+        Place { source: &self.values, from, length: self.offsets[row + 1].as_usize() - from }
+    }
+
+    fn all_valid(&self, rows: Range<usize>) -> bool {
+        let ends = &self.offsets[rows.start..=rows.end];
+        let all = &self.values[ends[0].as_usize()..ends[ends.len() - 1].as_usize()];
+        if all.is_ascii() {
+            return true;
+        }
+        // Valid together, and no value starts inside a character: then each is valid alone.
+        let starts_inside =
+            |at: &O| self.values.get(at.as_usize()).is_some_and(|byte| (0x80..0xc0).contains(byte));
+        std::str::from_utf8(all).is_ok() && !ends[..ends.len() - 1].iter().any(starts_inside)
+    }
+}
+
+/// Views: up to 12 bytes inline, longer values in one of several buffers.
+pub struct Views {
+    pub views: ScalarBuffer<u128>,
+    pub buffers: Arc<[Buffer]>,
+}
+
+impl Layout for Views {
+    #[inline(always)]
+    fn place(&self, row: usize) -> Place<'_> {
+        let view = self.views[row];
+        let length = view as u32 as usize;
+        if length <= 12 {
+            return Place { source: self.views.inner(), from: row * 16 + 4, length };
+        }
+        let source = &self.buffers[(view >> 64) as u32 as usize];
+        Place { source, from: (view >> 96) as u32 as usize, length }
+    }
+
+    fn all_valid(&self, mut rows: Range<usize>) -> bool {
+        // Texts under nulls may point nowhere: what can't be read isn't surely valid.
+        rows.all(|row| {
+            let view = self.views[row];
+            view as u32 <= 12 && self.place(row).bytes().is_ascii()
+        })
+    }
+}
+
+/// Values of one width.
+pub struct Fixed {
+    pub values: Buffer,
+    pub width: usize,
+}
+
+impl Layout for Fixed {
+    #[inline(always)]
+    fn place(&self, row: usize) -> Place<'_> {
+        Place { source: &self.values, from: row * self.width, length: self.width }
+    }
+
+    fn all_valid(&self, _rows: Range<usize>) -> bool {
+        false
+    }
+}
+
+/// A column of texts or bytes, its layout chosen once per batch.
+pub trait Strings: Send + Sync {
+    /// Add what each row's value and name may take to `sizes`.
+    fn rooms(&self, rows: Range<usize>, name: &Name, nulls: Option<&NullBuffer>, sizes: &mut [usize]);
+    fn fill(&self, first: usize, name: &Name, nulls: Option<&NullBuffer>, slots: &mut Slots);
+    /// Report the rows of `rows` that hold no valid text.
+    fn check(&self, rows: Range<usize>, nulls: Option<&NullBuffer>, report: &mut dyn FnMut(usize));
+    fn append(&self, row: usize, out: &mut Vec<u8>) -> Result<(), &'static str>;
+    /// Whether the value is the encoding of null.
+    fn is_encoded_null(&self, row: usize) -> bool;
+}
+
+pub struct Column<L> {
+    pub layout: L,
+    pub content: Content,
+}
+
+impl<L: Layout> Put for Column<L> {
+    #[inline(always)]
+    fn put(&self, row: usize, bytes: &mut [u8], at: usize) -> usize {
+        let place = self.layout.place(row);
+        let at = at + self.content.put_head(place.length, &mut bytes[at..at + HEAD_ROOM]);
+        copy(place.source, place.from, place.length, bytes, at)
+    }
+}
+
+impl<L: Layout> Strings for Column<L> {
+    fn rooms(&self, rows: Range<usize>, name: &Name, nulls: Option<&NullBuffer>, sizes: &mut [usize]) {
+        for (row, size) in rows.zip(sizes) {
+            if nulls.is_none_or(|nulls| nulls.is_valid(row)) {
+                *size += name.room(HEAD_ROOM + copy_room(self.layout.place(row).length));
+            }
+        }
+    }
+
+    fn fill(&self, first: usize, name: &Name, nulls: Option<&NullBuffer>, slots: &mut Slots) {
+        slots.fill(first, name, nulls, self);
+    }
+
+    fn check(&self, rows: Range<usize>, nulls: Option<&NullBuffer>, report: &mut dyn FnMut(usize)) {
+        if self.content != Content::Text || rows.is_empty() || self.layout.all_valid(rows.clone()) {
+            return;
+        }
+        for row in rows {
+            if nulls.is_none_or(|nulls| nulls.is_valid(row))
+                && std::str::from_utf8(self.layout.place(row).bytes()).is_err()
+            {
+                report(row);
+            }
+        }
+    }
+
+    fn append(&self, row: usize, out: &mut Vec<u8>) -> Result<(), &'static str> {
+        let bytes = self.layout.place(row).bytes();
+        match self.content {
+            Content::Text if std::str::from_utf8(bytes).is_err() => return Err(INVALID_UTF8),
+            Content::Text => push_head(TEXT, bytes.len() as u64, out),
+            Content::Bytes => push_head(BYTES, bytes.len() as u64, out),
+            Content::Encoded => {}
+        }
+        out.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn is_encoded_null(&self, row: usize) -> bool {
+        self.content == Content::Encoded && self.layout.place(row).bytes() == [NULL]
+    }
+}
