@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import click
@@ -13,6 +14,8 @@ from rundiff.errors import ConfigurationError
 from rundiff.model import RunKind
 
 __all__ = ["approve_command", "discard_command", "reset_command", "rollback_command"]
+
+_DIGEST = re.compile(r"[0-9a-fA-F]{8,64}")
 
 
 @click.command("approve", short_help="Deliver what a guard held.")
@@ -26,11 +29,17 @@ def approve_command(invocation: Invocation, name: str, digest: str | None) -> in
     The summary of the run that held it prints this command with the set's digest, so that exactly
     what was shown is approved.
     """
+    if digest is not None and not _DIGEST.fullmatch(digest):
+        raise ConfigurationError(
+            "--digest takes at least 8 hex digits, as the summary of the held run prints them."
+        )
     url = invocation.project.destination_url(name)
+    with invocation.existing_workspace() as workspace:
+        to_stdout = any(view.destination == "-" for view in workspace.syncs() if view.name == name)
     job = Job(
         name,
-        lambda workspace, hook: workspace.approve(name, digest, url),  # noqa: ARG005 - a job's signature
-        to_stdout=url == "-",
+        lambda workspace, _: workspace.approve(name, digest, url),
+        to_stdout=to_stdout,
         kind=RunKind.APPROVE,
     )
     return combined([outcome.code for outcome in perform(invocation, [job])])
@@ -42,7 +51,7 @@ def approve_command(invocation: Invocation, name: str, digest: str | None) -> in
 @click.pass_obj
 def discard_command(invocation: Invocation, name: str) -> None:
     """Drop what a guard held; the next complete run finds it anew."""
-    with invocation.workspace() as workspace:
+    with invocation.existing_workspace() as workspace:
         held = workspace.discard(name)
     if invocation.as_json:
         from rundiff.cli.objects import held_object
@@ -68,7 +77,7 @@ def reset_command(invocation: Invocation, name: str, *, yes: bool) -> None:
             raise ConfigurationError(f"To forget the baseline of {name} without being asked, give --yes.")
         question = f"Forget the baseline of {name}? The next run will send every record again."
         click.confirm(invocation.masked(question), abort=True, err=True)
-    with invocation.workspace() as workspace:
+    with invocation.existing_workspace() as workspace:
         workspace.reset(name)
     invocation.tell(f"{name}: forgotten; the next run sends every record.")
 
@@ -84,6 +93,6 @@ def rollback_command(invocation: Invocation, name: str, to_run: int) -> None:
     This tells Rundiff that the destination was restored to its state after that run, from a backup
     for instance; the destination itself is not touched.
     """
-    with invocation.workspace() as workspace:
-        workspace.rollback(name, to_run)
+    with invocation.existing_workspace() as workspace:
+        workspace.rollback(name, to_run, invocation.project.destination_url(name))
     invocation.tell(f"{name}: the baseline is that of run {to_run} again.")

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
@@ -20,6 +21,8 @@ __all__ = ["COMMANDS", "app", "main"]
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells count it."""
+COMPLETION = "_RUNDIFF_COMPLETE"
+"""Set by the shell that asks click for completions."""
 PIPE_CLOSED = 141
 """128 + SIGPIPE, as shells count it."""
 
@@ -118,6 +121,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and give its exit code (design section 7)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     invocation = Invocation(debug="--debug" in given)
+    if arguments is None and not invocation.debug and not sys.warnoptions:
+        # Libraries warn their programmers; whoever runs the command can do nothing about it.
+        warnings.simplefilter("ignore")
     for stream in (sys.stdout, sys.stderr):
         # A terminal that knows fewer characters than the data shall show an escape, not break the run.
         with contextlib.suppress(AttributeError, ValueError):
@@ -133,7 +139,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: list[str], invocation: Invocation) -> int:
     try:
-        outcome = app.main(given, prog_name="rundiff", standalone_mode=False, obj=invocation)
+        if COMPLETION in os.environ:
+            app.main(given, prog_name="rundiff")
+        # Not through app.main, which takes a closed pipe for a failure.
+        with app.make_context("rundiff", given, obj=invocation) as context:
+            outcome = app.invoke(context)
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except BrokenPipeError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 import sys
@@ -19,7 +18,7 @@ import click
 from rundiff.cli.invocation import Invocation, common_options
 from rundiff.cli.values import plural
 from rundiff.errors import RundiffError
-from rundiff.project import PROJECT_FILE, storage
+from rundiff.project import PROJECT_FILE
 
 __all__ = ["Finding", "Health", "diagnose", "doctor_command"]
 
@@ -82,7 +81,7 @@ def diagnose(invocation: Invocation) -> Iterator[Finding]:
     yield _guarded("signer", _signer)
     yield _guarded("project file", lambda: _project(invocation))
     try:
-        home = Path(storage(invocation.home, os.environ, invocation.project).home)
+        home = invocation.home_directory
     except RundiffError as error:
         yield Finding("home directory", Health.BROKEN, str(error))
         return

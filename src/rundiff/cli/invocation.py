@@ -7,11 +7,13 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
 from rundiff.cli.values import printable
+from rundiff.errors import ConfigurationError
 from rundiff.project import Project, load_project, storage
 
 if TYPE_CHECKING:
@@ -44,6 +46,24 @@ class Invocation:
         from rundiff.engine.workspace import Workspace
 
         return Workspace(chosen)
+
+    def existing_workspace(self) -> Workspace:
+        """Open the home directory, but never make one: looking changes nothing.
+
+        Raises:
+            ConfigurationError: nothing was ever synced there.
+        """
+        home = self.home_directory
+        if not home.is_dir():
+            raise ConfigurationError(
+                f"Nothing was synced yet: there is no directory {home}; run `rundiff sync`, or check --home."
+            )
+        return self.workspace()
+
+    @property
+    def home_directory(self) -> Path:
+        """The home directory, which need not be there yet."""
+        return Path(storage(self.home, os.environ, self.project).home).expanduser()
 
     def masked(self, text: str) -> str:
         """Keep values of the environment and control characters out of a sentence."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 
 from rundiff.cli.invocation import Invocation, common_options
+from rundiff.engine.views import SyncView
 from rundiff.errors import ConfigurationError
 
 __all__ = [
@@ -27,8 +28,10 @@ NEVER_RUN = {"last_run": None, "last_status": None, "last_finished": None, "last
 @click.pass_obj
 def status_command(invocation: Invocation) -> None:
     """Show all syncs: how many records each holds, what its last run did, what waits for a person."""
-    with invocation.workspace() as workspace:
-        views = workspace.syncs()
+    views: Sequence[SyncView] = ()
+    if invocation.home_directory.is_dir():
+        with invocation.workspace() as workspace:
+            views = workspace.syncs()
     known = {view.name for view in views}
     never_run = [name for name in invocation.project.syncs if name not in known]
     if invocation.as_json:
@@ -49,7 +52,7 @@ def status_command(invocation: Invocation) -> None:
 @click.pass_obj
 def runs_command(invocation: Invocation, name: str | None, limit: int) -> None:
     """List runs, newest first: those of one sync, or of all."""
-    with invocation.workspace() as workspace:
+    with invocation.existing_workspace() as workspace:
         runs = workspace.runs(name, limit)
     if invocation.as_json:
         from rundiff.cli.objects import run_object
@@ -68,7 +71,7 @@ def runs_command(invocation: Invocation, name: str | None, limit: int) -> None:
 @click.pass_obj
 def show_command(invocation: Invocation, name: str, run: int | None) -> None:
     """Tell all about one run of a sync: counts, samples of odd records, warnings, what is held."""
-    with invocation.workspace() as workspace:
+    with invocation.existing_workspace() as workspace:
         sync, view = workspace.show(name, run)
     if invocation.as_json:
         from rundiff.cli.objects import run_object, sync_object
@@ -93,7 +96,7 @@ def history_command(invocation: Invocation, name: str, key: str) -> None:
     KEY is a value (3), the values of several key fields in their order (3,EU), or fields with values
     (id=3,region=EU). A value with a comma goes in double quotes.
     """
-    with invocation.workspace() as workspace:
+    with invocation.existing_workspace() as workspace:
         fields = next((view.primary_key for view in workspace.syncs() if view.name == name), None)
         if fields is None:
             # The engine knows how to say that there is no such sync, and which there are.
@@ -119,7 +122,7 @@ def history_command(invocation: Invocation, name: str, key: str) -> None:
 @click.pass_obj
 def schema_command(invocation: Invocation, name: str) -> None:
     """List a sync's fields: their pinned types, and whether they are key, compared or excluded."""
-    with invocation.workspace() as workspace:
+    with invocation.existing_workspace() as workspace:
         fields = workspace.schema(name)
     if invocation.as_json:
         from rundiff.cli.objects import field_object

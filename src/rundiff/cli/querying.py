@@ -37,7 +37,7 @@ def sql_command(invocation: Invocation, query: str, *, as_csv: bool) -> None:
     """
     if as_csv and invocation.as_json:
         raise click.UsageError("--csv and --json exclude each other.")
-    with invocation.workspace() as workspace:
+    with invocation.existing_workspace() as workspace:
         table = workspace.sql(query)
     if as_csv:
         _print_csv(table)

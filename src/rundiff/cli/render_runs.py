@@ -27,6 +27,8 @@ STYLES = {
 }
 SAMPLES_SHOWN = 5
 """Sentences on odd records of one kind in a summary; `rundiff show` has all that were kept."""
+DIGITS_SHOWN = 12
+"""Hex digits of a held set's digest in a command: short to type, and no other set has them."""
 KINDS = {
     "unreadable": ("unreadable record", ""),
     "invalid_keys": ("record", "without a key"),
@@ -111,7 +113,7 @@ def held_text(sync: str, held: HeldSet, mask: Mask) -> Iterator[Text]:
     if held.sample and held.count > len(held.sample[:SAMPLES_SHOWN]):
         yield Text(f"    and {amount(held.count - len(held.sample[:SAMPLES_SHOWN]))} more", style="dim")
     quoted = shlex.quote(sync)
-    yield Text(f"    deliver it:  rundiff approve {quoted} --digest {held.digest}")
+    yield Text(f"    deliver it:  rundiff approve {quoted} --digest {held.digest[:DIGITS_SHOWN]}")
     yield Text(f"    drop it:     rundiff discard {quoted}")
 
 

@@ -55,7 +55,7 @@ def test_a_summary_names_the_commands_that_decide_on_held_deletions() -> None:
         '    - id=1, region="EU"',
         '    - id=2, region="EU"',
         "    and 118 more",
-        f"    deliver it:  rundiff approve 'my people' --digest {views.DIGEST}",
+        f"    deliver it:  rundiff approve 'my people' --digest {views.DIGEST[:12]}",
         "    drop it:     rundiff discard 'my people'",
     ]
 
@@ -240,7 +240,7 @@ def test_everything_about_one_run() -> None:
         "and 1 more",
         "Warning: slow",
         "Error: it broke",
-        f"deliver it: rundiff approve people --digest {views.DIGEST}",
+        f"deliver it: rundiff approve people --digest {views.DIGEST[:12]}",
     ):
         assert line in lines
 
