@@ -63,7 +63,7 @@ class ReadEnd:
 class ReadRequest:
     """What the engine knows from earlier runs."""
 
-    options: SourceOptions = SourceOptions()
+    options: SourceOptions = SourceOptions()  # noqa: RUF009 - the value is frozen
     primary_key: tuple[str, ...] = ()
     pins: Mapping[str, str] | None = None
     """Pinned types by field, as `Reading.pins` gave them; None at the first run."""

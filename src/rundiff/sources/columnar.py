@@ -1,0 +1,146 @@
+"""Parquet and Arrow files (IPC file and stream format, Feather 2), batch by batch."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from rundiff.errors import SourceError
+from rundiff.sources.bytestream import COMPRESSIONS, decompressed_to
+from rundiff.sources.textreading import Pass
+from rundiff.sources.typedreading import MAX_ROWS
+
+__all__ = ["ArrowFile", "ParquetFile"]
+
+_STREAM_HINT = "it is cut short or damaged; write it anew"
+
+
+class ParquetFile:
+    """The records of one Parquet file.
+
+    A Parquet file ends with its footer, which counts the rows: a truncated one can't be opened.
+    """
+
+    def __init__(self, path: Path, label: str) -> None:
+        self._path = path
+        self._label = label
+
+    def check(self) -> pa.Schema:
+        """Give the schema; raises `SourceError` for a file that is no Parquet."""
+        with self._opened() as file:
+            return file.schema_arrow
+
+    def batches(self, walk: Pass) -> Iterator[tuple[pa.RecordBatch, Callable[[int], str]]]:
+        """Read the records in the order of the file."""
+        with self._opened() as file, _translated(self._label):
+            size = self._path.stat().st_size
+            rows = max(1, file.metadata.num_rows)
+            done = 0
+            walk.position = lambda: size * done // rows
+            for batch in file.iter_batches(batch_size=MAX_ROWS):
+                yield batch, _locator(self._label, done)
+                done += batch.num_rows
+            if done != file.metadata.num_rows:
+                raise SourceError(
+                    f"{self._label} states {file.metadata.num_rows} rows and holds {done}: {_STREAM_HINT}."
+                )
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        import pyarrow.parquet as pq
+
+        with _seekable(self._path, self._label) as path, _translated(self._label):
+            file = pq.ParquetFile(path, pre_buffer=True)
+            try:
+                yield file
+            finally:
+                file.close()
+
+
+class ArrowFile:
+    """The records of one Arrow IPC file, of either format."""
+
+    def __init__(self, path: Path, label: str) -> None:
+        self._path = path
+        self._label = label
+
+    def check(self) -> pa.Schema:
+        """Give the schema; raises `SourceError` for a file that is no Arrow IPC."""
+        with self._opened() as (_, reader):
+            return reader.schema
+
+    def batches(self, walk: Pass) -> Iterator[tuple[pa.RecordBatch, Callable[[int], str]]]:
+        """Read the records in the order of the file."""
+        with self._opened() as (file, reader), _translated(self._label):
+            walk.position = file.tell
+            done = 0
+            for batch in _batches_of(reader):
+                yield batch, _locator(self._label, done)
+                done += batch.num_rows
+            if not isinstance(reader, pa.RecordBatchFileReader):
+                self._check_stream_end(file)
+
+    def _check_stream_end(self, file: Any) -> None:
+        # Arrow takes a stream that is cut between two messages for a whole one; writers end it with
+        # eight bytes of their own (Arrow columnar format, "IPC Streaming Format").
+        end = file.tell()
+        file.seek(max(0, end - 8))
+        if file.read(8) != b"\xff\xff\xff\xff\x00\x00\x00\x00":
+            raise SourceError(f"{self._label} has no end-of-stream mark: {_STREAM_HINT}.")
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[Any, Any]]:
+        with (
+            _seekable(self._path, self._label) as path,
+            _translated(self._label),
+            pa.OSFile(str(path)) as file,
+        ):
+            if file.read(6) == b"ARROW1":
+                file.seek(0)
+                yield file, pa.ipc.open_file(file)
+            else:
+                file.seek(0)
+                yield file, pa.ipc.open_stream(file)
+
+
+def _batches_of(reader: Any) -> Iterator[pa.RecordBatch]:
+    if isinstance(reader, pa.RecordBatchFileReader):
+        for index in range(reader.num_record_batches):
+            yield reader.get_batch(index)
+    else:
+        yield from reader
+
+
+@contextmanager
+def _seekable(path: Path, label: str) -> Iterator[Path]:
+    if path.is_dir():
+        raise SourceError(f"{label} is a folder; name a file, or a pattern such as '{label}/*.parquet'.")
+    if path.suffix.lower() not in COMPRESSIONS:
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(prefix="rundiff-") as spool:
+        decompressed_to(path, label, spool)
+        yield Path(spool.name)
+
+
+@contextmanager
+def _translated(label: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise SourceError(f"There is no file {label}.") from error
+    except PermissionError as error:
+        raise SourceError(f"{label} can't be read: permission denied.") from error
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(
+            f"{label} can't be read ({error}); it is cut short, damaged, or of another kind."
+        ) from error
+
+
+def _locator(label: str, before: int) -> Callable[[int], str]:
+    return lambda row: f"{label}, row {before + row + 1}"
