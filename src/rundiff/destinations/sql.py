@@ -51,6 +51,7 @@ class SqlDestination:
         self._table = _normal(dialect, table)
         self._connection: Connection | None = None
         self._shape: TableShape | None = None
+        self._watermarks: Watermarks | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -157,7 +158,7 @@ class SqlDestination:
         """Close the database, if it is open."""
         if self._connection is not None:
             self._connection.close()
-        self._connection = self._shape = None
+        self._connection = self._shape = self._watermarks = None
 
     def _open(self, *, create: bool) -> Connection | None:
         if self._connection is None:
@@ -176,9 +177,10 @@ class SqlDestination:
         return connection.locate(self._table)
 
     def _marks(self, connection: Connection) -> Watermarks:
-        return Watermarks(
-            connection, TableName(TABLE, self._table.schema), self._dialect.fold(self._table.name)
-        )
+        if self._watermarks is None:
+            marks = TableName(TABLE, self._table.schema)
+            self._watermarks = Watermarks(connection, marks, self._dialect.fold(self._table.name))
+        return self._watermarks
 
     def _check_schema(self, connection: Connection | None) -> None:
         schema = self._table.schema
@@ -222,6 +224,8 @@ class SqlDestination:
         names, arrays = _split(batch, target)
         columns = self._columns(shape, names)
         width = len(target.primary_key)
+        if batch.action is not Action.DELETE and connection.upsert(shape, columns, arrays, width):
+            return
         stage = connection.stage(columns, arrays, self._indexed_width(shape, target))
         parts = _Statements(self._located(connection), stage, columns, width, shape)
         if batch.action is Action.DELETE:

@@ -173,25 +173,33 @@ class SqliteConnection:
                 generated=hidden in (2, 3),
                 strict=bool(strict),
             )
+        triggers = self.rows(
+            "SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND lower(tbl_name) = lower(?)", (name,)
+        )
         unique, leading = self._indexes(name)
-        if primary:
-            unique.append(frozenset(column for _, column in primary))
+        if [columns[column].type.upper() for _, column in primary] == ["INTEGER"]:
+            unique.append(frozenset(column for _, column in primary))  # the rows themselves are its index
         return TableShape(
-            name=name, is_table=kind in ("table", "virtual"), columns=columns, unique=unique, leading=leading
+            name=name,
+            is_table=kind in ("table", "virtual"),
+            columns=columns,
+            unique=unique,
+            leading=leading,
+            triggered=bool(triggers),
         )
 
     def _indexes(self, name: str) -> tuple[list[frozenset[str]], list[tuple[str, ...]]]:
+        """Read the indexes over whole rows that compare exactly; others don't find a key."""
         unique: list[frozenset[str]] = []
         leading: list[tuple[str, ...]] = []
-        for index, is_unique in self.rows(
-            'SELECT name, "unique" FROM pragma_index_list(?) WHERE partial = 0', (name,)
-        ):
-            parts = [
-                row[0] for row in self.rows("SELECT name FROM pragma_index_info(?) ORDER BY seqno", (index,))
-            ]
-            if None in parts:  # an index on expressions
+        listed = self.rows('SELECT name, "unique" FROM pragma_index_list(?) WHERE partial = 0', (name,))
+        for index, is_unique in listed:
+            parts = self.rows(
+                "SELECT name, coll FROM pragma_index_xinfo(?) WHERE key = 1 ORDER BY seqno", (index,)
+            )
+            if any(column is None or collation != "BINARY" for column, collation in parts):
                 continue
-            columns = tuple(map(_fold, parts))
+            columns = tuple(_fold(column) for column, _ in parts)
             leading.append(columns)
             if is_unique:
                 unique.append(frozenset(columns))
@@ -224,13 +232,9 @@ class SqliteConnection:
         names = [f"c{n}" for n in range(len(columns))]
         declared = [f"{name} {affinity(column.type)}" for name, column in zip(names, columns, strict=True)]
         self.execute(f"CREATE TABLE {_STAGE} (n INTEGER PRIMARY KEY, {', '.join(declared)})")
-        # Unavoidably by rows: SQLite takes nothing else. The tuples are made by columns.
         values = [storable(array, column) for array, column in zip(arrays, columns, strict=True)]
         places = ", ".join("?" * (len(columns) + 1))
-        with self._translated():
-            self._raw.executemany(
-                f"INSERT INTO {_STAGE} VALUES ({places})", zip(range(len(arrays[0])), *values, strict=True)
-            )
+        self._insert(f"INSERT INTO {_STAGE} VALUES ({places})", [range(len(arrays[0])), *values])
         if key_width:
             self.execute(
                 f'CREATE INDEX temp."_rundiff_stage_key" ON "_rundiff_stage" ({", ".join(names[:key_width])})'
@@ -240,6 +244,37 @@ class SqliteConnection:
     def unstage(self) -> None:
         """Drop the temporary table."""
         self.execute(f"DROP TABLE {_STAGE}")
+
+    def upsert(
+        self, shape: TableShape, columns: Sequence[Column], arrays: Sequence[pa.Array], key_width: int
+    ) -> bool:
+        """Upsert row by row (https://www.sqlite.org/lang_upsert.html), which spares the stage.
+
+        The table needs a unique index on exactly the key. An upsert begins as an insert, so columns
+        that demand a value, and triggers, would take an update for one: then it gives False.
+        """
+        key, given = columns[:key_width], {_fold(column.name) for column in columns}
+        if (
+            frozenset(_fold(column.name) for column in key) not in shape.unique
+            or shape.triggered
+            or any(column.required and folded not in given for folded, column in shape.columns.items())
+        ):
+            return False
+        names = [quote(column.name) for column in columns]
+        sets = ", ".join(f"{name} = excluded.{name}" for name in names[key_width:])
+        action = f"UPDATE SET {sets}" if sets else "NOTHING"
+        self._insert(
+            f"INSERT INTO {self.locate(TableName(shape.name))} ({', '.join(names)}) "
+            f"VALUES ({', '.join('?' * len(names))}) "
+            f"ON CONFLICT ({', '.join(names[:key_width])}) DO {action}",
+            [storable(array, column) for array, column in zip(arrays, columns, strict=True)],
+        )
+        return True
+
+    def _insert(self, sql: str, values: Sequence[Sequence[Any]]) -> None:
+        # Unavoidably by rows: SQLite takes nothing else. The tuples are made by columns.
+        with self._translated():
+            self._raw.executemany(sql, zip(*values, strict=True))
 
     def close(self) -> None:
         """Close the file."""

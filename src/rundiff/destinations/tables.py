@@ -95,6 +95,8 @@ class TableShape:
     """The folded columns of each index that holds all rows, in its order."""
     constrained: bool = False
     """Has a key, a unique index or a foreign key that rewriting a row could trip over."""
+    triggered: bool = False
+    """Has triggers, which tell inserts from updates."""
 
     def finds(self, key: frozenset[str]) -> bool:
         """Say whether an index leads to the rows of a key."""
@@ -167,6 +169,14 @@ class Connection(Protocol):
 
     def unstage(self) -> None:
         """Drop what `stage` made, within the same transaction."""
+
+    def upsert(
+        self, shape: TableShape, columns: Sequence[Column], arrays: Sequence[pa.Array], key_width: int
+    ) -> bool:
+        """Write rows straight into a table, the key columns first, where that is faster than staging.
+
+        Gives False, and has written nothing, where the table or the database does not allow it.
+        """
 
     def close(self) -> None:
         """Let go of the database; may be called again."""

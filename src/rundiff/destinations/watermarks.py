@@ -25,6 +25,7 @@ class Watermarks:
         self._connection = connection
         self._marks = marks
         self._table = table
+        self._found = False
 
     def position(self, target: Target) -> Position | None:
         """Give the position of this sync, None if it left no mark."""
@@ -107,7 +108,9 @@ class Watermarks:
         return self._connection.locate(self._marks)
 
     def _exists(self) -> bool:
-        return self._connection.shape(self._marks) is not None
+        # Looked up until it is there: a catalogue query for every batch would be felt.
+        self._found = self._found or self._connection.shape(self._marks) is not None
+        return self._found
 
     def _create(self) -> None:
         self._connection.execute(
