@@ -79,7 +79,7 @@ def _numbers(array: pa.Array) -> pa.Array:
     text = pc.cast(array, _TEXT)
     if array.type.bit_width < 64:
         return text
-    beyond = pc.greater(array, SAFE_INTEGER)
+    beyond = pc.greater(array, pa.scalar(SAFE_INTEGER, array.type))
     if array.type == pa.int64():
         beyond = pc.or_(beyond, pc.less(array, -SAFE_INTEGER))
     return pc.if_else(beyond, _joined('"', text, '"'), text) if pc.any(beyond).as_py() else text

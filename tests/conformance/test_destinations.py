@@ -1,0 +1,229 @@
+"""All destinations against the one suite, a deliberately weak one included."""
+# ruff: noqa: ARG002  # the contract fixes the arguments, whether the weak destination needs them or not
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from rundiff.destinations import open_destination
+from rundiff.destinations.contract import Capabilities, ChangeBatch, Position, Target
+from rundiff.model import Action
+from rundiff.settings import DestinationOptions
+from rundiff.testing.destinations import DestinationSuite, Harness
+
+UGLY_TABLE = 'the "people"; select'
+
+
+def sqlite_rows(path: Path, table: str) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    connection = sqlite3.connect(path)
+    connection.row_factory = sqlite3.Row
+    try:
+        return [dict(row) for row in connection.execute(f"SELECT * FROM {table}")]
+    finally:
+        connection.close()
+
+
+def sqlite_run(path: Path, sql: str) -> None:
+    connection = sqlite3.connect(path)
+    try:
+        connection.execute(sql)
+        connection.commit()
+    finally:
+        connection.close()
+
+
+def duckdb_rows(path: Path, table: str) -> list[dict[str, Any]]:
+    with duckdb.connect(str(path)) as connection:
+        found: list[dict[str, Any]] = connection.sql(f"SELECT * FROM {table}").to_arrow_table().to_pylist()
+        return found
+
+
+def duckdb_run(path: Path, sql: str) -> None:
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(sql)
+
+
+def opener(url: str, into: str | None = None) -> Callable[[], Any]:
+    return lambda: open_destination(DestinationOptions(url=url, into=into))
+
+
+class TestSqlite(DestinationSuite):
+    @pytest.fixture
+    def harness(self, tmp_path: Path) -> Harness:
+        path = tmp_path / "a b#%.db"
+        quoted = '"' + UGLY_TABLE.replace('"', '""') + '"'
+        return Harness(
+            open=opener(f"sqlite:///{path}", quoted),
+            rows=lambda: sqlite_rows(path, quoted),
+            sql=lambda sql: sqlite_run(path, sql.format(table=quoted)),
+        )
+
+
+class TestSqliteWithoutIndex(DestinationSuite):
+    """Someone else's table: no key is declared, so every statement goes by the stage."""
+
+    @pytest.fixture
+    def harness(self, tmp_path: Path) -> Harness:
+        path = tmp_path / "theirs.db"
+        sqlite_run(path, "CREATE TABLE t (id BIGINT NOT NULL)")
+        return Harness(
+            open=opener(f"sqlite:///{path}", "t"),
+            rows=lambda: sqlite_rows(path, "t"),
+            sql=lambda sql: sqlite_run(path, sql.format(table="t")),
+        )
+
+    def test_composite_keys(self, harness: Harness, destination: Any) -> None:
+        assert harness.sql is not None
+        harness.sql("ALTER TABLE {table} ADD COLUMN region TEXT")
+        super().test_composite_keys(harness, destination)
+
+
+class TestSqliteRowid(DestinationSuite):
+    """Someone else's table, with an INTEGER PRIMARY KEY that would number the rows itself."""
+
+    @pytest.fixture
+    def harness(self, tmp_path: Path) -> Harness:
+        path = tmp_path / "theirs.db"
+        sqlite_run(path, "CREATE TABLE t (id INTEGER PRIMARY KEY, v CHECK (v <> 'refused'))")
+        return Harness(
+            open=opener(f"sqlite:///{path}", "t"),
+            rows=lambda: sqlite_rows(path, "t"),
+            sql=lambda sql: sqlite_run(path, sql.format(table="t")),
+        )
+
+    def refusal(self) -> list[dict[str, Any]]:
+        return [{"id": n, "v": "refused" if n == 5 else "fine"} for n in range(8)]
+
+    def data(self, harness: Harness) -> list[dict[str, Any]]:
+        return [{name: value for name, value in row.items() if name != "v"} for row in super().data(harness)]
+
+    def test_composite_keys(self, harness: Harness, destination: Any) -> None:
+        assert harness.sql is not None
+        harness.sql("DROP TABLE {table}")
+        harness.sql("CREATE TABLE {table} (id INTEGER, region TEXT, PRIMARY KEY (region, id)) WITHOUT ROWID")
+        super().test_composite_keys(harness, destination)
+
+
+class TestDuckdb(DestinationSuite):
+    @pytest.fixture
+    def harness(self, tmp_path: Path) -> Harness:
+        path = tmp_path / "main.duckdb"  # a file whose catalogue would be called like its schema
+        quoted = '"' + UGLY_TABLE.replace('"', '""') + '"'
+        return Harness(
+            open=opener(f"duckdb:///{path}", quoted),
+            rows=lambda: duckdb_rows(path, quoted),
+            sql=lambda sql: duckdb_run(path, sql.format(table=quoted)),
+        )
+
+
+class TestDuckdbWithKey(DestinationSuite):
+    """Someone else's table in a schema, with a primary key: rows are updated in place."""
+
+    @pytest.fixture
+    def harness(self, tmp_path: Path) -> Harness:
+        path = tmp_path / "theirs.duckdb"
+        duckdb_run(path, "CREATE SCHEMA crm")
+        duckdb_run(path, "CREATE TABLE crm.t (id BIGINT PRIMARY KEY)")
+        return Harness(
+            open=opener(f"duckdb:///{path}", "crm.t"),
+            rows=lambda: duckdb_rows(path, "crm.t"),
+            sql=lambda sql: duckdb_run(path, sql.format(table="crm.t")),
+        )
+
+    def test_composite_keys(self, harness: Harness, destination: Any) -> None:
+        assert harness.sql is not None
+        harness.sql("DROP TABLE {table}")
+        harness.sql("CREATE TABLE {table} (id BIGINT, region VARCHAR, PRIMARY KEY (region, id))")
+        super().test_composite_keys(harness, destination)
+
+
+class TestJsonLines(DestinationSuite):
+    @pytest.fixture
+    def harness(self, tmp_path: Path) -> Harness:
+        path = tmp_path / "changes.jsonl"
+
+        def changes() -> list[dict[str, Any]]:
+            # Not splitlines: U+2028 is no line end in JSON.
+            lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+            return [json.loads(line) for line in lines if line]
+
+        return Harness(open=opener(str(path)), changes=changes)
+
+
+class TestParquet(DestinationSuite):
+    @pytest.fixture
+    def harness(self, tmp_path: Path) -> Harness:
+        folder = tmp_path / "changes.parquet"
+
+        def changes() -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = []
+            for path in sorted(folder.glob("*.parquet")):
+                with duckdb.connect() as connection:
+                    found += connection.read_parquet(str(path)).to_arrow_table().to_pylist()
+            return found
+
+        return Harness(open=opener(str(folder)), changes=changes)
+
+
+WEAK = Capabilities(new_action=Action.CREATE, transactional=False, upserts=False, wants_previous=False)
+
+
+@dataclass
+class ListDestination:
+    """A weak destination: a list that is appended to and knows nothing."""
+
+    items: list[dict[str, Any]] = field(default_factory=list)
+    identity: str = "list"
+    capabilities: Capabilities = WEAK
+
+    def check(self, target: Target, fields: Mapping[str, pa.DataType] | None) -> None:
+        pass
+
+    def position(self, target: Target) -> Position | None:
+        return None
+
+    def strangers(self, target: Target) -> Sequence[str]:
+        return ()
+
+    def existing_keys(self, target: Target, keys: pa.RecordBatch) -> pa.BooleanArray:
+        return pa.array([False] * keys.num_rows)
+
+    def prepare(self, target: Target, schema: pa.Schema) -> None:
+        pass
+
+    def claim(self, target: Target, start: Position) -> None:
+        pass
+
+    def forget(self, target: Target, sync_ids: Sequence[str]) -> None:
+        pass
+
+    def deliver(self, target: Target, batch: ChangeBatch, expected: Position) -> Position:
+        self.items += batch.records.select(["primary_key", "data"]).to_pylist()
+        return Position(run=batch.run, sequence=batch.last_sequence)
+
+    def advance(self, target: Target, expected: Position, reached: Position) -> Position:
+        return reached
+
+    def finish(self, target: Target, reached: Position) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class TestWeak(DestinationSuite):
+    @pytest.fixture
+    def harness(self) -> Harness:
+        items: list[dict[str, Any]] = []
+        return Harness(open=lambda: ListDestination(items), changes=lambda: items)
