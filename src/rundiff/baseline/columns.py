@@ -65,7 +65,8 @@ def conform(array: pa.Array, kind: pa.DataType) -> pa.Array:
 
     if array.type.equals(kind):
         return array
-    if pa.types.is_null(array.type):
+    if pa.types.is_null(array.type) or pa.types.is_null(kind):
+        # The null type is asked for only where every value is null.
         return pa.nulls(len(array), kind)
     if isinstance(kind, MixedType):
         return encode(array.to_pylist())

@@ -65,7 +65,7 @@ class Candidates:
     known: Flags
     """The baseline has the candidate's key."""
     rank: Ints | None = None
-    """For `max` and `min`: the place of the candidate's FIELD in ascending order, null lowest."""
+    """For `max` and `min`: the place of the candidate's FIELD in ascending order, null worst."""
     implied_rank: Ints | None = None
     """For `max` and `min`: the best rank among the key's implied candidates."""
 

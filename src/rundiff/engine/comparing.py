@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ from rundiff.settings import Policies
 __all__ = ["Comparing", "Found", "find_changes", "find_deletions"]
 
 CHUNK = 1 << 17
+LAST = 1 << 62
+"""A rank after all others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,8 @@ class Comparing:
     folder: Path
     primary_key: tuple[str, ...]
     compared: tuple[str, ...]
+    pinned: Collection[str]
+    """Fields that ever had a value."""
     baseline: Baseline
     seen: Seen
     previous: PreviousRecords
@@ -74,7 +78,7 @@ def find_changes(work: Comparing, spool: Spool, read: Read) -> Found:
     """Write creates and updates; count the rest."""
     found = Found(duplicates=work.seen.dropped_duplicates)
     found.unchanged = int(np.count_nonzero(work.seen.implied))
-    data_type = spool.data_type
+    data_type = _typed(spool.data_type, work.pinned)
     key_type = (
         pa.struct([data_type.field(name) for name in work.primary_key]) if spool.rows else pa.struct([])
     )
@@ -97,6 +101,14 @@ def find_changes(work: Comparing, spool: Spool, read: Read) -> Found:
         _write_entries(work.folder / ENTRIES, extras)
         found.extra_entries = sum(batch.num_rows for batch in extras)
     return found
+
+
+def _typed(kind: pa.StructType, pinned: Collection[str]) -> pa.StructType:
+    """Give fields that never had a value the null type, whatever a source calls them.
+
+    A destination can then wait with the type of their columns until there is a value.
+    """
+    return pa.struct([f if f.name in pinned else pa.field(f.name, pa.null()) for f in kind])
 
 
 def _contest(read: Read) -> tuple[npt.NDArray[np.int64], pa.ChunkedArray] | None:
@@ -197,15 +209,17 @@ def _ranks(
         kind = unify_types(values.type, others.type)
         values = pa.concat_arrays([conform(values, kind), conform(others, kind)])
     try:
-        ranks = pc.rank(values, sort_keys="ascending", null_placement="at_start", tiebreaker="dense")
+        ranks = pc.rank(values, sort_keys="ascending", tiebreaker="dense")
     except (pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowInvalid) as error:
         raise PolicyViolation(
             f"on_conflict = {strategy.kind}:{strategy.field} can't order values of type {values.type}; "
             "choose a field of numbers, text or times"
         ) from error
     rank = ranks.to_numpy().astype(np.int64)
+    # A record without the field loses against any with it.
+    rank[values.is_null().to_numpy(zero_copy_only=False)] = 0 if strategy.kind == "max" else LAST
     own, extra = rank[: len(position)], rank[len(position) :]
-    worst = 0 if strategy.kind == "max" else np.iinfo(np.int64).max
+    worst = -1 if strategy.kind == "max" else LAST + 1
     implied_rank = np.full(len(position), worst, dtype=np.int64)
     if len(at):
         unique, inverse = np.unique(at, return_inverse=True)

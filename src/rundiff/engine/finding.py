@@ -83,6 +83,7 @@ class Finder:
             folder=self.folder,
             primary_key=settings.primary_key,
             compared=fields,
+            pinned={*read.pins, *(() if baseline.manifest is None else baseline.manifest.pins)},
             baseline=baseline,
             seen=self.seen,
             previous=PreviousRecords(
@@ -96,7 +97,7 @@ class Finder:
         found = find_changes(work, spool, read)
         if spool.rows:
             # Refused here, before anything is written, and not in the middle of a delivery.
-            self.destination.check(self.target, {f.name: f.type for f in spool.data_type})
+            self.destination.check(self.target, {f.name: f.type for f in spool.data_type if f.name in work.pinned})
         reasons = self._incomplete(read)
         if not reasons and started.state is BaselineState.FOUND:
             find_deletions(work, found)
@@ -168,7 +169,7 @@ class Finder:
             return tuple(now)
         if not read.fields or read.valid == 0:
             return manifest.fields
-        wanted = set(compared_fields(list(manifest.pins), settings.comparison, settings.primary_key))
+        wanted = set(compared_fields(manifest.fields, settings.comparison, settings.primary_key))
         dropped = [
             name
             for name in manifest.fields

@@ -55,8 +55,8 @@ def query(backends: Backends, text: str) -> pa.Table:
         _register(connection, backends)
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
-        result = connection.execute(text)
-        return result.to_arrow_table() if result.description else pa.table({})
+        relation = connection.sql(text)
+        return pa.table({}) if relation is None else relation.to_arrow_table()
     except duckdb.Error as error:
         raise ConfigurationError(f"the query failed: {error}") from error
     finally:

@@ -1,0 +1,28 @@
+"""What all suites share: a home directory of their own, and Hypothesis profiles."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "suite",
+    deadline=None,
+    max_examples=int(os.environ.get("RUNDIFF_EXAMPLES", "60")),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    print_blob=True,
+)
+settings.load_profile("suite")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home directory that no other test sees."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("RUNDIFF_HOME", str(folder))
+    monkeypatch.delenv("RUNDIFF_SIGNING_KEY", raising=False)
+    monkeypatch.setenv("NO_COLOR", "1")
+    return folder
