@@ -96,6 +96,10 @@ class Project:
         url: str = _expand(table["to"], self.environ, f"`to` in [sync.{name}] of {PROJECT_FILE}")
         return url
 
+    def destination_mentions_variables(self, name: str) -> bool:
+        """Say whether a sync of the file takes its destination, or a part of it, from the environment."""
+        return bool(_variables(self.syncs.get(name, {}).get("to")))
+
     def masked(self, text: str) -> str:
         """Put `${NAME}` back in the place of values that came from the environment."""
         names = {name for table in self.syncs.values() for name in _variables(table)}
@@ -115,6 +119,8 @@ class Project:
                 f"There is no {PROJECT_FILE} here that could name the sync {name}: "
                 "give --key and --to to sync a file at once, or write one with `rundiff init`."
             )
+        if "." in name or "/" in name:
+            return f"{PROJECT_FILE} has no sync {name}: give --key and --to to sync a file at once."
         return f"{PROJECT_FILE} has no sync {name} ({nearest(name, self.syncs)})."
 
 
@@ -158,7 +164,7 @@ def load_project(path: Path | None, environ: Mapping[str, str]) -> Project:
     )
 
 
-def ad_hoc(  # noqa: PLR0913, PLR0917 - the keywords of `rundiff.sync`, each a concern of its own
+def ad_hoc(
     source: Any,
     key: str | Sequence[str],
     to: str | None = None,

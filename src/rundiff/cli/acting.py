@@ -33,13 +33,12 @@ def approve_command(invocation: Invocation, name: str, digest: str | None) -> in
         raise ConfigurationError(
             "--digest takes at least 8 hex digits, as the summary of the held run prints them."
         )
+    invocation.require_home()
     url = invocation.project.destination_url(name)
-    with invocation.existing_workspace() as workspace:
-        to_stdout = any(view.destination == "-" for view in workspace.syncs() if view.name == name)
     job = Job(
         name,
         lambda workspace, _: workspace.approve(name, digest, url),
-        to_stdout=to_stdout,
+        to_stdout=None,
         kind=RunKind.APPROVE,
     )
     return combined([outcome.code for outcome in perform(invocation, [job])])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
@@ -48,7 +49,12 @@ class Invocation:
         return Workspace(chosen)
 
     def existing_workspace(self) -> Workspace:
-        """Open the home directory, but never make one: looking changes nothing.
+        """Open the home directory, but never make one: looking changes nothing."""
+        self.require_home()
+        return self.workspace()
+
+    def require_home(self) -> None:
+        """Refuse a home directory that isn't there.
 
         Raises:
             ConfigurationError: nothing was ever synced there.
@@ -58,7 +64,11 @@ class Invocation:
             raise ConfigurationError(
                 f"Nothing was synced yet: there is no directory {home}; run `rundiff sync`, or check --home."
             )
-        return self.workspace()
+
+    @property
+    def home_flag(self) -> str:
+        """What a command has to be given to work on the same home: nothing, or ` --home DIRECTORY`."""
+        return f" --home {shlex.quote(self.home)}" if self.home else ""
 
     @property
     def home_directory(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -32,8 +33,8 @@ class Job:
 
     name: str
     work: Callable[[Workspace, Hook | None], RunResult | Plan]
-    to_stdout: bool = False
-    """Its destination is standard output, so everything else goes to standard error."""
+    to_stdout: bool | None = False
+    """Its destination is standard output, so everything else goes to standard error; None: ask the sync."""
     kind: RunKind = RunKind.SYNC
 
 
@@ -67,30 +68,35 @@ def combined(codes: Sequence[int]) -> int:
 
 def perform(invocation: Invocation, jobs: Sequence[Job], *, fail_fast: bool = False) -> list[Outcome]:
     """Do all jobs, one after the other; a failed one doesn't stop the others unless asked to."""
-    stream = sys.stderr if any(job.to_stdout for job in jobs) else sys.stdout
     outcomes: list[Outcome] = []
+    aside = any(job.to_stdout for job in jobs)
     try:
         with invocation.workspace() as workspace:
             for job in jobs:
                 outcome = _one(invocation, workspace, job, alone=len(jobs) == 1)
                 outcomes.append(outcome)
+                aside = aside or (job.to_stdout is None and _is_stream(workspace, outcome.result.sync))
                 if invocation.as_json:
-                    _print_json(invocation, outcome, stream)
+                    _print_json(invocation, outcome, sys.stderr if aside else sys.stdout)
                 if fail_fast and outcome.code in STOPS:
                     break
     finally:
         # What was done is told even when the next sync was interrupted.
         if outcomes and not invocation.as_json and not invocation.quiet:
-            _print_summary(invocation, outcomes, stream)
+            _print_summary(invocation, outcomes, sys.stderr if aside else sys.stdout)
     left = [job.name for job in jobs[len(outcomes) :]]
     if left and not invocation.quiet:
         invocation.complain(f"not run, because of --fail-fast: {', '.join(left)}.")
     return outcomes
 
 
+def _is_stream(workspace: Workspace, name: str) -> bool:
+    return any(view.name == name and view.destination == "-" for view in workspace.syncs())
+
+
 def _one(invocation: Invocation, workspace: Workspace, job: Job, *, alone: bool) -> Outcome:
     # A bar among the lines of the change stream would spoil both.
-    hidden = invocation.quiet or (job.to_stdout and sys.stdout.isatty())
+    hidden = invocation.quiet or (bool(job.to_stdout) and sys.stdout.isatty())
     try:
         with follow(job.name, quiet=hidden) as hook:
             done = job.work(workspace, hook)
@@ -151,8 +157,12 @@ def _print_summary(invocation: Invocation, outcomes: Sequence[Outcome], stream: 
 
     for outcome in outcomes:
         if outcome.plan:
-            invocation.show(plan_text(outcome.plan, invocation.masked), stream)
+            # A plan keeps no secrets, so the project has to bring them back.
+            secret = invocation.project.destination_mentions_variables(outcome.result.sync)
+            tail = f" --name {shlex.quote(outcome.result.sync)}" if secret else ""
+            text = plan_text(outcome.plan, invocation.masked, tail + invocation.home_flag)
+            invocation.show(text, stream)
     finished = [(outcome.result, outcome.details) for outcome in outcomes if outcome.plan is None]
-    # One sync that failed before it became a run has said everything by its error.
-    if finished and (len(finished) > 1 or finished[0][0].run is not None):
-        invocation.show(summary(finished, invocation.masked), stream)
+    # One sync that failed before it delivered anything has said everything by its error.
+    if len(finished) > 1 or any(r.status is not RunStatus.FAILED or r.counts.written for r, _ in finished):
+        invocation.show(summary(finished, invocation.masked, invocation.home_flag), stream)

@@ -42,7 +42,7 @@ def status_command(invocation: Invocation) -> None:
         return
     from rundiff.cli.render_runs import status_text
 
-    invocation.show(status_text(views, never_run, invocation.masked))
+    invocation.show(status_text(views, never_run, invocation.masked, invocation.home_flag))
 
 
 @click.command("runs", short_help="List runs, newest first.")
@@ -82,7 +82,7 @@ def show_command(invocation: Invocation, name: str, run: int | None) -> None:
         return
     from rundiff.cli.render_runs import run_text
 
-    invocation.show(run_text(sync, view, invocation.masked))
+    invocation.show(run_text(sync, view, invocation.masked, invocation.home_flag))
 
 
 @click.command("history", short_help="List every change of one record.")

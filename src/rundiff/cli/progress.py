@@ -44,14 +44,15 @@ def follow(name: str, *, quiet: bool = False, stream: TextIO | None = None) -> I
         console=console(stream),
         transient=True,
     )
-    task = bar.add_task("starting", name=printable(name), pace="", total=None)
+    shown = printable(name)
+    task = bar.add_task("starting", name=shown, pace="", total=None)
     phase = ""
 
     def hook(progress: Progress) -> None:
         nonlocal phase
         if progress.phase != phase:
             phase = progress.phase
-            bar.reset(task, description=phase, total=None, pace="")
+            bar.reset(task, description=phase.ljust(10), total=None, name=shown, pace="")
         by_bytes = progress.total is None and progress.bytes_total is not None
         bar.update(
             task,

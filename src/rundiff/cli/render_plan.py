@@ -27,8 +27,11 @@ FIELDS_SHOWN = 20
 """Fields of one change that people get to see; --json has all."""
 
 
-def plan_text(plan: Plan, mask: Mask) -> Iterator[Text]:
-    """Show a plan: a sample of real changes, then the counts, then what guards would hold."""
+def plan_text(plan: Plan, mask: Mask, tail: str = "") -> Iterator[Text]:
+    """Show a plan: a sample of real changes, then the counts, then what guards would hold.
+
+    `tail` ends the command that is offered.
+    """
     result = plan.result
     read = f"{plural(result.counts.records_read, 'record')} read, {amount(result.counts.unchanged)} unchanged"
     yield Text.assemble((printable(result.sync), "bold"), f"  {read}")
@@ -42,7 +45,7 @@ def plan_text(plan: Plan, mask: Mask) -> Iterator[Text]:
             noun = plural(total - len(chosen), f"{word}{_noun(actions[0])}")
             yield Text(f"  {sign} and {noun}" if chosen else f"  {sign} {noun}", style=colour)
     yield Text("")
-    yield from _outlook(plan, mask)
+    yield from _outlook(plan, mask, tail)
 
 
 def _totals(result: RunResult) -> list[tuple[tuple[Action, ...], int]]:
@@ -58,7 +61,7 @@ def _noun(action: Action) -> str:
     return {Action.UPDATE: "update", Action.DELETE: "delete"}.get(action, "create")
 
 
-def _outlook(plan: Plan, mask: Mask) -> Iterator[Text]:
+def _outlook(plan: Plan, mask: Mask, tail: str) -> Iterator[Text]:
     result, counts = plan.result, plan.result.counts
     if plan.changes:
         yield Text.assemble(
@@ -77,7 +80,7 @@ def _outlook(plan: Plan, mask: Mask) -> Iterator[Text]:
     for sentence in result.warnings:
         yield Text(f"Warning: {mask(sentence)}", style="yellow")
     if plan.path:
-        yield Text(f"Deliver exactly this with: rundiff apply {shlex.quote(plan.path)}")
+        yield Text(f"Deliver exactly this with: rundiff apply {shlex.quote(plan.path)}{tail}")
 
 
 def change_text(change: Change) -> Iterator[Text]:

@@ -46,8 +46,13 @@ def grid(*columns: str, numbers: Iterable[str] = ()) -> Table:
     return table
 
 
-def summary(finished: Sequence[tuple[RunResult, Details]], mask: Mask) -> Iterator[RenderableType]:
-    """Show what runs did: a line each, then what a person should look at."""
+def summary(
+    finished: Sequence[tuple[RunResult, Details]], mask: Mask, tail: str = ""
+) -> Iterator[RenderableType]:
+    """Show what runs did: a line each, then what a person should look at.
+
+    `tail` ends the commands that are offered: flags that this command was given too.
+    """
     numbers = ("run", "read", "+", "~", "-", "held", "time")
     table = grid("sync", "run", "status", "read", "+", "~", "-", "held", "time", numbers=numbers)
     for result, _ in finished:
@@ -63,7 +68,7 @@ def summary(finished: Sequence[tuple[RunResult, Details]], mask: Mask) -> Iterat
         )
     yield table
     for result, details in finished:
-        yield from _notes(result, details, mask)
+        yield from _notes(result, details, mask, tail)
 
 
 def _status(result: RunResult) -> Text:
@@ -78,10 +83,10 @@ def _signed(counts: Counts) -> list[RenderableType]:
     ]
 
 
-def _notes(result: RunResult, details: Details, mask: Mask) -> Iterator[Text]:
+def _notes(result: RunResult, details: Details, mask: Mask, tail: str) -> Iterator[Text]:
     name = printable(result.sync)
     if details and details[0].held:
-        yield from held_text(result.sync, details[0].held, mask)
+        yield from held_text(result.sync, details[0].held, mask, tail)
     elif result.held_reason:
         yield Text(f"{name}: held: {mask(result.held_reason)}", style="yellow")
     samples = details[1].samples if details else {}
@@ -104,7 +109,7 @@ def _samples(sentences: Sequence[str], number: int, mask: Mask, most: int = SAMP
         yield Text(f"    and {amount(number - len(sentences[:most]))} more", style="dim")
 
 
-def held_text(sync: str, held: HeldSet, mask: Mask) -> Iterator[Text]:
+def held_text(sync: str, held: HeldSet, mask: Mask, tail: str = "") -> Iterator[Text]:
     """Show what waits for a person, and the commands that decide."""
     what = plural(held.count, "deletion") if held.what == "deletions" else "the whole run"
     yield Text(f"{printable(sync)}: held: {what}: {mask(held.reason)}", style="yellow")
@@ -113,11 +118,13 @@ def held_text(sync: str, held: HeldSet, mask: Mask) -> Iterator[Text]:
     if held.sample and held.count > len(held.sample[:SAMPLES_SHOWN]):
         yield Text(f"    and {amount(held.count - len(held.sample[:SAMPLES_SHOWN]))} more", style="dim")
     quoted = shlex.quote(sync)
-    yield Text(f"    deliver it:  rundiff approve {quoted} --digest {held.digest[:DIGITS_SHOWN]}")
-    yield Text(f"    drop it:     rundiff discard {quoted}")
+    yield Text(f"    deliver it:  rundiff approve {quoted} --digest {held.digest[:DIGITS_SHOWN]}{tail}")
+    yield Text(f"    drop it:     rundiff discard {quoted}{tail}")
 
 
-def status_text(views: Sequence[SyncView], never_run: Sequence[str], mask: Mask) -> Iterator[RenderableType]:
+def status_text(
+    views: Sequence[SyncView], never_run: Sequence[str], mask: Mask, tail: str = ""
+) -> Iterator[RenderableType]:
     """Show all syncs, and what waits for a person."""
     if not views and not never_run:
         yield Text("No syncs yet. Begin with `rundiff init --example`, or see `rundiff sync --help`.")
@@ -142,7 +149,7 @@ def status_text(views: Sequence[SyncView], never_run: Sequence[str], mask: Mask)
     yield table
     for view in views:
         if view.held:
-            yield from held_text(view.name, view.held, mask)
+            yield from held_text(view.name, view.held, mask, tail)
 
 
 def _known(status: str | None) -> RunStatus:
@@ -176,7 +183,7 @@ def runs_table(runs: Sequence[RunView]) -> Iterator[RenderableType]:
     yield table
 
 
-def run_text(sync: SyncView, view: RunView, mask: Mask) -> Iterator[RenderableType]:
+def run_text(sync: SyncView, view: RunView, mask: Mask, tail: str = "") -> Iterator[RenderableType]:
     """Tell all about one run."""
     result, counts = view.result, view.result.counts
     yield Text.assemble((f"{printable(result.sync)}, run {result.run}", "bold"), "  ", _status(result))
@@ -215,7 +222,7 @@ def run_text(sync: SyncView, view: RunView, mask: Mask) -> Iterator[RenderableTy
     if result.error:
         yield Text(f"Error: {mask(result.error)}", style="red")
     if sync.held and sync.held.run == result.run:
-        yield from held_text(sync.name, sync.held, mask)
+        yield from held_text(sync.name, sync.held, mask, tail)
 
 
 def schema_table(fields: Sequence[FieldSchema]) -> Iterator[RenderableType]:

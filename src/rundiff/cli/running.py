@@ -104,7 +104,7 @@ def apply_command(invocation: Invocation, path: Path, name: str | None) -> int:
     job = Job(
         name or path.name,
         lambda workspace, hook: workspace.apply(path, settings, hook),
-        to_stdout=bool(settings and settings.destination.url == "-"),
+        to_stdout=None,
     )
     return combined([outcome.code for outcome in perform(invocation, [job])])
 

@@ -110,6 +110,8 @@ def test_every_flag_has_a_sentence() -> None:
         (["sql", "select 1", "--csv", "--json"], "--csv and --json exclude each other"),
         (["sql", "select 1"], "Nothing was synced yet: there is no directory .rundiff;"),
         (["show", "people"], "Nothing was synced yet"),
+        (["approve", "people"], "Nothing was synced yet"),
+        (["discard", "people"], "Nothing was synced yet"),
         (["approve", "people", "--digest", "ab"], "--digest takes at least 8 hex digits"),
         (["reset", "people"], "To forget the baseline of people without being asked, give --yes."),
         (["rollback", "people"], "Missing option '--to-run'"),

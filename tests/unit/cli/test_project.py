@@ -89,6 +89,11 @@ def test_without_a_file_the_project_is_empty() -> None:
         loaded.settings("people")
 
 
+def test_a_path_is_no_name_of_a_sync() -> None:
+    says = "rundiff.toml has no sync people.csv: give --key and --to to sync a file at once."
+    assert refusal(SYNC, sync="people.csv") == says
+
+
 def test_a_file_elsewhere(tmp_path: Path) -> None:
     path = tmp_path / "other.toml"
     path.write_text(SYNC, encoding="utf-8")
