@@ -46,7 +46,7 @@ class CapsuleSource:
         yield TypedReading(lambda _: _batches(reader), request, None)
 
     def _reader(self) -> pa.RecordBatchReader:
-        source = self._source
+        source = _with_named_index(self._source)
         try:
             if hasattr(source, "__arrow_c_stream__"):
                 reader = pa.RecordBatchReader.from_stream(source)
@@ -64,6 +64,13 @@ class CapsuleSource:
             batches = (batch.drop_columns(hidden) for batch in reader)
             return pa.RecordBatchReader.from_batches(schema, batches)
         return reader
+
+
+def _with_named_index(source: Any) -> Any:
+    """Make the named index of a pandas frame a field: it is data, often the key, and pandas leaves it out."""
+    if type(source).__module__.partition(".")[0] != "pandas" or not hasattr(source, "reset_index"):
+        return source
+    return source.reset_index() if any(name is not None for name in source.index.names) else source
 
 
 def _batches(reader: pa.RecordBatchReader) -> Iterator[tuple[pa.RecordBatch, Callable[[int], str]]]:

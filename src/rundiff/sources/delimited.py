@@ -6,7 +6,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -14,13 +14,15 @@ from rundiff.errors import ConfigurationError, SourceError
 from rundiff.settings import SourceOptions
 from rundiff.sources.bytestream import ByteStream, Utf8Stream
 from rundiff.sources.contract import Unreadable
-from rundiff.sources.records import CHUNK_BYTES, LONGEST_RECORD, Chunk, RecordCutter, record_pattern
+from rundiff.sources.records import CHUNK_BYTES, LONGEST_RECORD, Broken, Chunk, RecordCutter, record_pattern
 from rundiff.sources.textreading import Pass, RawBatch
 
 __all__ = ["DelimitedFile"]
 
+_CONTENT = re.compile(rb"[^\r\n]")
 _SNIFFED = (",", ";", "\t", "|")
 _SPELLED = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
+_NOT_UTF8 = "is not valid UTF-8; if the file is in another encoding, name it by --encoding"
 _NO_NEWLINE = "the file ends without a newline, where it ended with one before: it may be cut short"
 
 
@@ -147,62 +149,59 @@ class _ChunkParser:
 
     def parse(self, chunk: Chunk) -> RawBatch:
         """Read one chunk; records with too few or too many values, or invalid UTF-8, are set aside."""
-        sound = chunk.sound()
-        valid = sound.isascii() or _is_utf8(sound)
+        if not (chunk.data.isascii() or _is_utf8(chunk.data)):
+            chunk = replace(chunk, broken=tuple(self._broken_or_undecodable(chunk)))
+        lines = _Lines(chunk, self._pattern, self._header.line_end)
         unreadable = [
-            Unreadable(f"{self._label}, line {line}", reason) for line, reason in self._broken_lines(chunk)
+            Unreadable(f"{self._label}, line {line}", one.reason, one.field)
+            for one, line in zip(chunk.broken, lines.broken(), strict=True)
         ]
         ragged: list[tuple[int, int]] = []
-        batch = self._read(sound, valid, ragged) if sound else None
+        batch = self._read(chunk.sound(), ragged)
         if batch is None:
             return RawBatch({}, 0, lambda _: "", unreadable)
-        lines = _Lines(chunk, self._pattern, self._header.line_end)
-        if ragged:
-            expected = len(self._header.names)
-            unreadable += [
-                Unreadable(
-                    f"{self._label}, line {lines.of(place)}",
-                    f"{found} values where the header names {expected} fields",
-                )
-                for place, found in ragged
-            ]
-        skipped = [place for place, _ in ragged]
-        if valid:
-            return self._raw(batch, lines, skipped, unreadable)
-        bad = _undecodable(batch)
-        ordinals = _ordinals(batch.num_rows, skipped)
-        for row, name in sorted(bad.items()):
-            unreadable.append(
-                Unreadable(
-                    f"{self._label}, line {lines.of(ordinals[row])}",
-                    f"the field `{name}` is not valid UTF-8; if the file is in another encoding, name it by --encoding",
-                    name,
-                )
+        expected = len(self._header.names)
+        unreadable += [
+            Unreadable(
+                f"{self._label}, line {lines.of(place)}",
+                f"expected {expected} values, one for each field of the header, but found {found}",
             )
-        keep = [row for row in range(batch.num_rows) if row not in bad]
-        texts = batch.take(pa.array(keep, pa.int64()))
-        columns = [column.cast(pa.string()) for column in texts.columns]
-        return RawBatch(
-            dict(zip(self._header.names, columns, strict=True)),
-            len(keep),
-            lambda row: f"{self._label}, line {lines.of(ordinals[keep[row]])}",
-            unreadable,
-        )
+            for place, found in ragged
+        ]
 
-    def _raw(
-        self, batch: pa.RecordBatch, lines: _Lines, skipped: list[int], unreadable: list[Unreadable]
-    ) -> RawBatch:
         def locate(row: int) -> str:
-            ordinals = _ordinals(batch.num_rows, skipped) if skipped else None
-            return f"{self._label}, line {lines.of(ordinals[row] if ordinals else row)}"
+            # Rows count on without the ragged ones before them.
+            place = row
+            for skipped, _ in ragged:
+                place += skipped <= place
+            return f"{self._label}, line {lines.of(place)}"
 
         columns = dict(zip(self._header.names, batch.columns, strict=True))
         return RawBatch(columns, batch.num_rows, locate, unreadable)
 
-    def _read(self, data: bytes, valid: bool, ragged: list[tuple[int, int]]) -> pa.RecordBatch | None:
+    def _broken_or_undecodable(self, chunk: Chunk) -> Iterator[Broken]:
+        """Add the records with invalid UTF-8 to the broken ones, in the order of the file."""
+        known = {one.start: one for one in chunk.broken}
+        for found in self._pattern.finditer(chunk.data):
+            if found.start() in known:
+                yield known[found.start()]
+            elif not _is_utf8(found.group()):
+                field = self._undecodable_field(found.group())
+                where = f"the field `{field}`" if field else "it"
+                yield Broken(found.start(), found.end(), f"{where} {_NOT_UTF8}", field)
+
+    def _undecodable_field(self, record: bytes) -> str | None:
+        # Latin-1 takes every byte to a character and back, so that the delimiters can be found.
+        text = record.decode("latin-1")
+        values = next(csv.reader([text], delimiter=self._header.delimiter), [])
+        for name, value in zip(self._header.names, values, strict=False):
+            if not _is_utf8(value.encode("latin-1")):
+                return name
+        return None
+
+    def _read(self, data: bytes, ragged: list[tuple[int, int]]) -> pa.RecordBatch | None:
         import pyarrow.csv as arrow_csv
 
-        kind = pa.string() if valid else pa.binary()
         names = list(self._header.names)
 
         def handle(row: arrow_csv.InvalidRow) -> str:
@@ -220,14 +219,14 @@ class _ChunkParser:
                 ),
                 convert_options=arrow_csv.ConvertOptions(
                     check_utf8=False,
-                    column_types=dict.fromkeys(names, kind),
+                    column_types=dict.fromkeys(names, pa.string()),
                     null_values=self._nulls,
                     strings_can_be_null=True,
                     quoted_strings_can_be_null=False,
                 ),
             )
 
-        if not data.strip(b"\r\n"):
+        if not _CONTENT.search(data):
             return None
         table = read(threads=True)
         if ragged:
@@ -236,13 +235,6 @@ class _ChunkParser:
             table = read(threads=False)
         batches = table.combine_chunks().to_batches()
         return batches[0] if batches else pa.RecordBatch.from_pylist([], table.schema)
-
-    def _broken_lines(self, chunk: Chunk) -> Iterator[tuple[int, str]]:
-        at, line = 0, chunk.first_line
-        for start, _, reason in chunk.broken:
-            line += chunk.data.count(self._header.line_end, at, start)
-            at = start
-            yield line, reason
 
 
 class _Lines:
@@ -260,39 +252,22 @@ class _Lines:
             self._lines = list(self._walk())
         return self._lines[place]
 
+    def broken(self) -> list[int]:
+        """Give the lines of the broken records."""
+        data, at, line, lines = self._chunk.data, 0, self._chunk.first_line, []
+        for one in self._chunk.broken:
+            line += data.count(self._line_end, at, one.start)
+            at = one.start
+            lines.append(line)
+        return lines
+
     def _walk(self) -> Iterator[int]:
         data, line = self._chunk.data, self._chunk.first_line
-        broken = {start for start, _, _ in self._chunk.broken}
+        broken = {one.start for one in self._chunk.broken}
         for found in self._pattern.finditer(data):
             if found.start() not in broken and found.group().strip(b"\r\n"):
                 yield line
             line += data.count(self._line_end, found.start(), found.end())
-
-
-def _ordinals(rows: int, skipped: Sequence[int]) -> list[int]:
-    """Give each delivered row its place among all records of the chunk."""
-    passed = set(skipped)
-    return [place for place in range(rows + len(passed)) if place not in passed]
-
-
-def _undecodable(batch: pa.RecordBatch) -> dict[int, str]:
-    """Find the rows with invalid UTF-8, and the first field of each that has it."""
-    bad: dict[int, str] = {}
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        for row in _invalid_rows(column):
-            bad.setdefault(row, name)
-    return bad
-
-
-def _invalid_rows(column: pa.BinaryArray) -> list[int]:
-    try:
-        column.cast(pa.string())
-    except pa.ArrowInvalid:
-        # Arrow stops at the first one; only columns with such bytes are looked at value by value.
-        return [
-            row for row, value in enumerate(column.to_pylist()) if value is not None and not _is_utf8(value)
-        ]
-    return []
 
 
 def _is_utf8(data: bytes) -> bool:

@@ -24,6 +24,8 @@ from rundiff.sources.textreading import Pass, RawBatch
 __all__ = ["JsonFile"]
 
 _CHUNK_BYTES = 4 << 20
+DEEPEST = 100
+"""Records nested deeper are unreadable: every reader and signer has its limit, and this one is ours."""
 _SPACE = b" \t\r\n"
 _DECODER = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
 _ANY = msgspec.json.Decoder(Any, float_hook=Decimal)
@@ -107,14 +109,9 @@ class JsonFile:
             walk.incomplete.append(f"{self._label}: {_NO_NEWLINE}")
 
     def _decode_lines(self, data: bytes, line: int) -> RawBatch:
-        try:
-            records = _DECODER.decode_lines(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            records = None
-        if records is not None and _no_repeated_names(data, records):
-            lines = data.count(b"\n") + (not data.endswith(b"\n"))
-            if len(records) == lines:
-                return self._batch(records, lambda row: f"{self._label}, line {line + row}", ())
+        records = _decoded(data, data.count(b"\n") + (not data.endswith(b"\n")))
+        if records is not None:
+            return self._batch(records, lambda row: f"{self._label}, line {line + row}", ())
         texts = [(line + at, text) for at, text in enumerate(data.split(b"\n")) if text.strip(_SPACE)]
         return self._one_by_one(texts, "line")
 
@@ -124,12 +121,8 @@ class JsonFile:
         for elements in cutter:
             texts = list(enumerate(elements, before + 1))
             before += len(elements)
-            joined = b"\n".join(elements)
-            try:
-                records = _DECODER.decode_lines(joined)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                records = None
-            if records is not None and len(records) == len(elements) and _no_repeated_names(joined, records):
+            records = _decoded(b"\n".join(elements), len(elements))
+            if records is not None:
                 first = before - len(elements) + 1
                 yield self._batch(records, _places(self._label, first), ())
             else:
@@ -247,12 +240,23 @@ def _escaped(content: np.ndarray, quotes: np.ndarray) -> np.ndarray:
     return escaped
 
 
+def _decoded(data: bytes, expected: int) -> list[dict[str, Any]] | None:
+    """Decode many records in one go, or give None if any of them needs a closer look."""
+    try:
+        records = _DECODER.decode_lines(data)
+        sound = len(records) == expected and _no_repeated_names(data, records)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return records if sound else None
+
+
 def _strictly(text: bytes) -> dict[str, Any]:
     """Decode one record, or say what is wrong with it."""
     try:
         record = _ANY.decode(text)
+        repeated = isinstance(record, dict) and not _no_repeated_names(text, [record])
     except RecursionError:
-        raise _BrokenRecordError("it is nested too deep") from None
+        raise _BrokenRecordError(f"it is nested deeper than {DEEPEST} levels") from None
     except UnicodeDecodeError:
         raise _BrokenRecordError(
             "it is not valid UTF-8; if the file is in another encoding, name it by --encoding"
@@ -261,7 +265,7 @@ def _strictly(text: bytes) -> dict[str, Any]:
         raise _BrokenRecordError(_reason(text, error)) from None
     if not isinstance(record, dict):
         raise _BrokenRecordError(f"it is no object but {_named(record)}")
-    if not _no_repeated_names(text, [record]):
+    if repeated:
         _refuse_repeated_names(text)
     return record
 
@@ -297,10 +301,14 @@ def _no_repeated_names(data: bytes, records: Sequence[Any]) -> bool:
     return colons == sum(map(_members, records))
 
 
-def _members(value: Any) -> int:
-    if type(value) is dict:
-        return len(value) + sum(_members(item) for item in value.values() if type(item) in _NESTED)
-    return sum(_members(item) for item in value if type(item) in _NESTED)
+def _members(value: Any, depth: int = 1) -> int:
+    """Count the members of all objects in a value; raises `RecursionError` beyond `DEEPEST`."""
+    if depth > DEEPEST:
+        raise RecursionError
+    named = type(value) is dict
+    items = value.values() if named else value
+    inner = sum(_members(item, depth + 1) for item in items if type(item) in _NESTED)
+    return inner + len(value) if named else inner
 
 
 def _refuse_repeated_names(text: bytes) -> None:
@@ -310,10 +318,7 @@ def _refuse_repeated_names(text: bytes) -> None:
             twice = next(name for name in names if names.count(name) > 1)
             raise _BrokenRecordError(f"it names {json.dumps(twice, ensure_ascii=False)} twice in one object")
 
-    try:
-        json.loads(text, object_pairs_hook=pairs, parse_float=str, parse_int=str)
-    except RecursionError:
-        raise _BrokenRecordError("it is nested too deep") from None
+    json.loads(text, object_pairs_hook=pairs, parse_float=str, parse_int=str)
 
 
 def _first_bytes(text: Utf8Stream) -> bytes:

@@ -6,6 +6,7 @@ large or fixed-size variants, and one width each for integers and floats.
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.types as kind
 
@@ -29,7 +30,7 @@ def plain_type(data_type: pa.DataType, field: str) -> pa.DataType:
     return _plain(data_type, field)
 
 
-def to_plain(array: pa.Array, data_type: pa.DataType) -> pa.Array:
+def to_plain(array: pa.Array, data_type: pa.DataType) -> pa.Array:  # noqa: PLR0911 - one return per encoding
     """Bring an array to the plain type that `plain_type` gave for its own type."""
     if array.type == data_type:
         return array
@@ -44,8 +45,10 @@ def to_plain(array: pa.Array, data_type: pa.DataType) -> pa.Array:
         import pyarrow.compute as pc
 
         return to_plain(pc.run_end_decode(array), data_type)
-    if _holds_run_ends(array.type):
-        # Arrow casts no run-end encoding inside of other types; it is rare enough to go by values.
+    if _is_list_view(array.type):
+        return _list_of_view(array, data_type)
+    if _is_uncastable(array.type):
+        # Rare enough to go by values.
         return pa.array(array.to_pylist(), data_type)
     try:
         return array.cast(data_type)
@@ -140,5 +143,22 @@ def _needs_mixed(data_type: pa.DataType) -> bool:
     return any(_needs_mixed(child) for child in _children(data_type))
 
 
-def _holds_run_ends(data_type: pa.DataType) -> bool:
-    return kind.is_run_end_encoded(data_type) or any(_holds_run_ends(child) for child in _children(data_type))
+def _is_list_view(data_type: pa.DataType) -> bool:
+    return bool(kind.is_list_view(data_type) or kind.is_large_list_view(data_type))
+
+
+def _list_of_view(array: pa.Array, data_type: pa.DataType) -> pa.Array:
+    # Arrow's own cast (seen in 26.0) leaves out offsets where a list is null.
+    import pyarrow.compute as pc
+
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    items = to_plain(pc.list_flatten(array), data_type.value_type)
+    return pa.ListArray.from_arrays(pa.array(offsets), items, type=data_type, mask=pc.is_null(array))
+
+
+def _is_uncastable(data_type: pa.DataType) -> bool:
+    """Run-end encodings and list views inside of other types: Arrow casts them wrongly or not at all."""
+    if kind.is_run_end_encoded(data_type) or _is_list_view(data_type):
+        return True
+    return any(_is_uncastable(child) for child in _children(data_type))

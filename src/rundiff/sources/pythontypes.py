@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -26,7 +25,6 @@ import numpy as np
 import pyarrow as pa
 
 from rundiff.sources.mixedvalues import mixed_column
-from rundiff.sources.plain import plain_type, to_plain
 from rundiff.sources.spelling import Mask
 
 __all__ = ["arrow_column"]
@@ -38,7 +36,6 @@ _SIMPLE: dict[frozenset[str], pa.DataType] = {
     frozenset({"binary"}): pa.binary(),
     frozenset({"date"}): pa.date32(),
     frozenset({"time"}): pa.time64("us"),
-    frozenset({"duration"}): pa.duration("us"),
 }
 
 
@@ -49,11 +46,11 @@ def arrow_column(values: Sequence[Any]) -> tuple[pa.Array, Mask | None]:
     the array; None when there are none.
     """
     types: set[type] = set(map(type, values))
-    kinds = frozenset(_kind(found) for found in types) - {"null"}
+    kinds = frozenset(map(_kind, types)) - {"null"}
     if any(issubclass(found, np.generic) for found in types):
         values = [_native(value) for value in values]
-    if any(_kind(found) == "null" and found is not type(None) for found in types):
-        values = [None if _kind(type(value)) == "null" else value for value in values]
+    if nulls := {found for found in types if _kind(found) == "null"} - {type(None)}:
+        values = [None if type(value) in nulls else value for value in values]
     if not kinds:
         return pa.nulls(len(values)), None
     build = _BUILDERS.get(kinds)
@@ -74,22 +71,19 @@ def arrow_column(values: Sequence[Any]) -> tuple[pa.Array, Mask | None]:
     return arrow_column(sound)[0], unsignable
 
 
-@cache
-def _kind(of: Any) -> str:
+def _kind(of: type) -> str:
     if of is type(None) or of.__name__ in {"NAType", "NaTType"}:
         return "null"
     if issubclass(of, bool | np.bool_):
         return "boolean"
     if issubclass(of, np.datetime64 | np.timedelta64):
-        return "arrow"
+        return "moment" if issubclass(of, np.datetime64) else "span"
     if issubclass(of, int | np.integer):
         return "int"
     if issubclass(of, float | np.floating):
         return "float" if of is not np.longdouble else "other"
     for kind, python in _KINDS:
         if issubclass(of, python):
-            if python in (datetime, timedelta) and of is not python:
-                return "arrow"
             return kind
     return "other"
 
@@ -154,7 +148,16 @@ def _decimals(values: Sequence[Any]) -> pa.Array | None:
 
 def _datetimes(values: Sequence[Any]) -> pa.Array:
     zoned = any(value is not None and value.tzinfo is not None for value in values)
-    return pa.array(values, pa.timestamp("us", "UTC" if zoned else None))
+    return pa.array(values, pa.timestamp(_finest(values), "UTC" if zoned else None))
+
+
+def _durations(values: Sequence[Any]) -> pa.Array:
+    return pa.array(values, pa.duration(_finest(values)))
+
+
+def _finest(values: Sequence[Any]) -> str:
+    """Tell whether any value is one of pandas that counts nanoseconds; all others count microseconds."""
+    return "ns" if any(getattr(value, "unit", None) == "ns" for value in values) else "us"
 
 
 def _uuids(values: Sequence[Any]) -> pa.Array:
@@ -162,9 +165,17 @@ def _uuids(values: Sequence[Any]) -> pa.Array:
     return pa.ExtensionArray.from_storage(pa.uuid(), storage)
 
 
-def _by_arrow(values: Sequence[Any]) -> pa.Array:
-    array = pa.array(values, from_pandas=True)
-    return to_plain(array, plain_type(array.type, ""))
+def _numpy_times(values: Sequence[Any]) -> pa.Array:
+    present = [value for value in values if value is not None]
+    times = np.array(present)
+    unit, _ = np.datetime_data(times.dtype)
+    if unit not in {"s", "ms", "us", "ns"}:
+        # NumPy's days and hours are points in time and no dates.
+        times = times.astype(f"{times.dtype.kind}8[s]")
+    places = np.full(len(values), -1, np.int64)
+    rows = [row for row, value in enumerate(values) if value is not None]
+    places[rows] = np.arange(len(rows))
+    return pa.array(times).take(pa.array(places, mask=places < 0))
 
 
 _BUILDERS: dict[frozenset[str], Callable[[Sequence[Any]], pa.Array | None]] = {
@@ -174,5 +185,7 @@ _BUILDERS: dict[frozenset[str], Callable[[Sequence[Any]], pa.Array | None]] = {
     frozenset({"int", "decimal"}): _decimals,
     frozenset({"datetime"}): _datetimes,
     frozenset({"uuid"}): _uuids,
-    frozenset({"arrow"}): _by_arrow,
+    frozenset({"duration"}): _durations,
+    frozenset({"moment"}): _numpy_times,
+    frozenset({"span"}): _numpy_times,
 }

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from rundiff.errors import SourceError
 
-__all__ = ["CHUNK_BYTES", "LONGEST_RECORD", "Chunk", "RecordCutter", "record_pattern"]
+__all__ = ["CHUNK_BYTES", "LONGEST_RECORD", "Broken", "Chunk", "RecordCutter", "record_pattern"]
 
 CHUNK_BYTES = 8 << 20
 LONGEST_RECORD = 512 << 20
@@ -32,14 +32,24 @@ class _Readable(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Broken:
+    """A record that can't be read: where it begins and ends in its chunk, and why."""
+
+    start: int
+    end: int
+    reason: str
+    field: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """Some whole records, as they stand in the file (UTF-8), line ends included."""
 
     data: bytes
     first_line: int
     """The line of the first record, from 1."""
-    broken: tuple[tuple[int, int, str], ...] = ()
-    """Start, end and reason of records in `data` that break the rules of quoting."""
+    broken: tuple[Broken, ...] = ()
+    """Records in `data` that can't be read."""
     tail: bytes = b""
     """What follows at the end of the file without a line end: a whole record, or a part of one."""
     tail_unterminated: bool = False
@@ -50,9 +60,9 @@ class Chunk:
         if not self.broken:
             return self.data
         parts, at = [], 0
-        for start, end, _ in self.broken:
-            parts.append(self.data[at:start])
-            at = end
+        for one in self.broken:
+            parts.append(self.data[at : one.start])
+            at = one.end
         parts.append(self.data[at:])
         return b"".join(parts)
 
@@ -109,7 +119,7 @@ class RecordCutter:
             if ended:
                 return
 
-    def _cut(self, data: bytes) -> tuple[int, tuple[tuple[int, int, str], ...], bool]:
+    def _cut(self, data: bytes) -> tuple[int, tuple[Broken, ...], bool]:
         """Find the end of the last whole record, the broken ones, and whether the rest is in quotes."""
         if b'"' not in data:
             return data.rfind(self._line_end) + 1, (), False
@@ -144,12 +154,12 @@ class RecordCutter:
             end = int(quotes[before - 1])
         return 0, ()
 
-    def _cut_by_record(self, data: bytes) -> tuple[int, tuple[tuple[int, int, str], ...], bool]:
+    def _cut_by_record(self, data: bytes) -> tuple[int, tuple[Broken, ...], bool]:
         # Stray quotes: only a walk from record to record can tell what they mean.
-        cut, broken = 0, []
+        cut, broken = 0, list[Broken]()
         while (found := self._pattern.match(data, cut)) is not None:
             if found["junk"] is not None or found["more"] is not None:
-                broken.append((cut, found.end(), _JUNK))
+                broken.append(Broken(cut, found.end(), _JUNK))
             cut = found.end()
         rest = data[cut:]
         if cut < len(data):

@@ -101,7 +101,7 @@ class RowsReading:
         found = pin_of(array.type)
         if found is None:
             pin = self._pins.get(name)
-            return pa.nulls(len(values), arrow_type_of(pin) if pin else pa.string()), None
+            return pa.nulls(len(values), arrow_type_of(pin) if pin else pa.string()), unsignable
         if name in self._asked:
             self._pins[name] = self._asked[name]
             array, misfit = conform(array, self._asked[name], explicit=True)
