@@ -17,7 +17,7 @@ from rundiff.baseline.order import Positions, Words, prefixes, rows_equal, words
 from rundiff.baseline.segments import FLAG_DELETED, FLAG_UNCERTAIN, Segment
 from rundiff.model import Match
 
-__all__ = ["Lookup", "PythonLookup", "open_lookup"]
+__all__ = ["Lookup", "NativeLookup", "PythonLookup", "open_lookup"]
 
 
 States = npt.NDArray[np.uint8]
@@ -131,6 +131,33 @@ class PythonLookup:
         return found[found >= 0]
 
 
+class NativeLookup:
+    """The native core's lookup behind the same seam."""
+
+    def __init__(self, base: Segment, overlay: Segment) -> None:
+        from rundiff import _native
+
+        columns = ["primary_key_signature", "data_signature", "flags"]
+        self._lookup = _native.Lookup(
+            [batch.select(columns) for batch in base.batches],
+            [batch.select(columns) for batch in overlay.batches],
+        )
+
+    def probe(self, keys: pa.Array, data: pa.Array) -> tuple[States, Positions]:
+        """Look up primary key signatures and compare their data signatures."""
+        state, position = self._lookup.probe(keys, data)
+        return state.to_numpy(zero_copy_only=False), position.to_numpy(zero_copy_only=False)
+
+    def superseded(self) -> Positions:
+        """Give the ascending positions of the base that the overlay overrides."""
+        positions: Positions = self._lookup.superseded().to_numpy(zero_copy_only=False)
+        return positions
+
+
 def open_lookup(base: Segment, overlay: Segment) -> Lookup:
     """Choose the lookup: native where it is built and not switched off, else Python's."""
+    from rundiff.signing import signer_name
+
+    if signer_name() == "native":
+        return NativeLookup(base, overlay)
     return PythonLookup(base, overlay)

@@ -14,7 +14,7 @@ Flags = npt.NDArray[np.bool_]
 
 
 class Seen:
-    """Marks by baseline position. A byte a position: 5 MB for 5 million records, three times."""
+    """Marks by baseline position. Seven bytes a position: 35 MB for 5 million records."""
 
     def __init__(self, positions: int, *, keep_all: bool = False) -> None:
         self._keep_all = keep_all
@@ -23,6 +23,7 @@ class Seen:
         self.implied = np.zeros(positions, dtype=np.bool_)
         """The key was read with the same data, in a record that was not kept."""
         self._changed = np.zeros(positions, dtype=np.bool_)
+        self._writer = np.empty(positions, dtype=np.int32)
         self.dropped_duplicates = 0
         """Records that were not kept and repeat another such record of their key."""
 
@@ -43,10 +44,14 @@ class Seen:
         contested[same] = self._changed[position[same]]
         drop = same & ~contested
         dropped = position[drop]
-        before = int(np.count_nonzero(self.implied[dropped])) if len(dropped) else 0
         fresh = dropped[~self.implied[dropped]]
-        unique = len(np.unique(fresh)) if len(fresh) else 0
-        self.dropped_duplicates += before + len(fresh) - unique
         self.implied[fresh] = True
+        self.dropped_duplicates += len(dropped) - self._distinct(fresh)
         kept: Flags = ~drop
         return kept
+
+    def _distinct(self, positions: Ints) -> int:
+        """Count different positions without sorting: of equal ones, the last to write its number stays."""
+        numbers = np.arange(len(positions), dtype=np.int32)
+        self._writer[positions] = numbers
+        return int(np.count_nonzero(self._writer[positions] == numbers))

@@ -1,0 +1,5 @@
+"""Run the command: `python -m rundiff`."""
+
+from rundiff.cli import main
+
+main()
