@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rundiff.signing import SigningKey
-from rundiff.signing.choice import available_signers
 from rundiff.signing.reference import encode, signature
 from tests.property.signing_arrays import PLAIN_KINDS, build, kinds, meaning, optional
-
-SIGNERS = sorted(available_signers())
-if os.environ.get("RUNDIFF_REQUIRE_NATIVE") == "1" and "native" not in SIGNERS:
-    SIGNERS.append("native")  # its absence is then a failure
+from tests.unit.signing.signers import SIGNERS, signer_of
 
 KEY = SigningKey(b"sixteen bytes or more")
 
@@ -31,7 +26,7 @@ def relaxed(examples: int = settings().max_examples) -> settings:
 
 @pytest.fixture(params=SIGNERS, scope="module")
 def signer(request: pytest.FixtureRequest) -> Any:
-    return available_signers()[request.param]
+    return signer_of(request.param)
 
 
 @st.composite

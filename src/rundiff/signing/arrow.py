@@ -158,13 +158,19 @@ def _bad_at(bad: Mapping[int, str], places: NDArray[np.int64]) -> dict[int, str]
 
 
 def _dictionary(array: pa.DictionaryArray) -> Column:
-    if len(array.dictionary) > len(array):
+    indices, entries = array.indices, array.dictionary
+    valid = validity(indices)
+    if len(entries) > len(indices):
         # Few rows of a large dictionary: encode only what they refer to.
-        used = pc.unique(array.indices.drop_null())
-        places = pc.index_in(array.indices, used).fill_null(0).to_numpy().astype(np.int64)
-        return _gathered(_encode(array.dictionary.take(used)), places, validity(array.indices))
-    places = array.indices.fill_null(0).to_numpy().astype(np.int64)
-    return _gathered(_encode(array.dictionary), places, validity(array.indices))
+        used = pc.unique(indices.drop_null())
+        try:
+            entries = entries.take(used)
+        except pa.ArrowNotImplementedError:
+            pass  # Arrow can't take from views yet: encode the whole dictionary
+        else:
+            indices = pc.index_in(indices, used)
+    places = indices.fill_null(0).to_numpy().astype(np.int64)
+    return _gathered(_encode(entries), places, valid)
 
 
 def _run_ends(array: pa.RunEndEncodedArray) -> Column:

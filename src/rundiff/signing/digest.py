@@ -50,14 +50,18 @@ class _Engine:
 _engine = _Engine()
 
 
-def _forget_parent_engine() -> None:
-    # A forked child has none of the threads that the parent's DuckDB relies on.
+_inherited: list[_Engine] = []
+"""Engines of parent processes: unusable here, and freeing them crashes, since their threads are gone."""
+
+
+def _replace_inherited_engine() -> None:
     global _engine  # noqa: PLW0603 - the one place that replaces it
+    _inherited.append(_engine)
     _engine = _Engine()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_parent_engine)
+    os.register_at_fork(after_in_child=_replace_inherited_engine)
 
 
 def digests(messages: Sequence[pa.LargeBinaryArray], key: bytes | None) -> bytes:
