@@ -233,13 +233,20 @@ def _reason(message: str) -> str:
 
 
 def _without_values(message: str) -> str:
-    """Keep the reason of a refusal, and leave the record's values out of it."""
-    text = message.split("\n\nLINE", 1)[0].split(": ", 1)[-1]
-    text = re.sub(
-        r'(Duplicate key|because key) ".*?"(?= (?:violates|does not|is still))', r"\1", text, flags=re.DOTALL
-    )
-    text = re.sub(r"'.*'", "a value", text, flags=re.DOTALL)
-    text = re.sub(r"with value \S+", "with a value", text)
-    text = re.sub(r'\s*Input: ".*', "", text, flags=re.DOTALL)
-    text = re.sub(r"\s*when casting from source column \w+", "", text)
-    return text.strip().removesuffix(".")
+    """Say why data was refused in words that can't hold a record's values, which DuckDB's messages do."""
+    kept = re.match(r"Constraint Error: ((?:NOT NULL|CHECK) constraint failed.*)", message)
+    if kept is not None:
+        return kept[1].removesuffix(".")
+    for pattern, reason in _REASONS.items():
+        if re.search(pattern, message, re.IGNORECASE):
+            return reason
+    wanted = re.search(r"(?: to |destination type )([A-Z][A-Z0-9_]+)", message)
+    return f"a value can't become {wanted[1]}" if wanted else "a value does not fit its column's type"
+
+
+_REASONS = {
+    "foreign key": "it violates a foreign key constraint",
+    "unique|primary key": "it violates a unique constraint",
+    "^Constraint Error": "it violates a constraint",
+    "Malformed JSON": "a text is not JSON",
+}

@@ -139,13 +139,22 @@ def wire(array: pa.Array, column: Column) -> pa.Array:
         if form == "digits":
             return pc.cast(pc.cast(plain_text(array), pa.float64()), _float_type(column.type))
         if form is None or form == "as it is":
-            return array
+            return _whole_microseconds(array)
         return pc.cast(pc.cast(array, pa.int8()) if pa.types.is_boolean(array.type) else array, form)
     except pa.ArrowInvalid as error:
         raise RecordsRefused(
             f'The column "{column.name}" of the type {column.type} can\'t hold a value of the type {array.type} '
             "without changing it: change the column's type."
         ) from error
+
+
+def _whole_microseconds(array: pa.Array) -> pa.Array:
+    """Refuse calendar intervals with nanoseconds, which DuckDB would cut off."""
+    if kind_of(array.type) is Kind.INTERVAL and any(
+        item[2] % 1_000 for item in array.drop_null().to_pylist()
+    ):
+        raise pa.ArrowInvalid("nanoseconds in an interval")
+    return array
 
 
 def _float_type(column_type: str) -> pa.DataType:
