@@ -114,6 +114,13 @@ def test_sql(capsys: Captured) -> None:
     assert capsys.readouterr().err.startswith("rundiff: ")
 
 
+def test_sql_with_columns_of_one_name(capsys: Captured) -> None:
+    query = "select 1 as a, null as a, 'x' as a_2"
+    assert told(capsys, "sql", query) == [{"a": 1, "a_2": None, "a_2_2": "x"}]
+    assert said(capsys, "sql", query, "--csv") == ["a,a,a_2", "1,,x"]
+    assert said(capsys, "sql", query) == ["a     a  a_2", "1  null  x"]
+
+
 def test_discard_and_reset(capsys: Captured) -> None:
     write("id,region,note\n")
     assert main(["sync", "orders", "--quiet"]) == 3

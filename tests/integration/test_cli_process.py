@@ -63,6 +63,20 @@ def test_progress_is_shown_on_a_terminal_only() -> None:
     assert b"\x1b" not in piped.stdout
 
 
+def test_a_narrow_terminal_gets_wide_rows_one_field_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    subprocess.run([*COMMAND, "sync", "numbers.csv", *TO_FILE], capture_output=True, check=True)
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("NO_COLOR", "1")
+    ours, theirs = pty.openpty()
+    query = "select * from sync_write_records where primary_key->>'id' = '7'"
+    with subprocess.Popen([*COMMAND, "sql", query], stdout=theirs):
+        os.close(theirs)
+        lines = b"".join(chunks(ours)).decode().splitlines()
+    os.close(ours)
+    assert lines[0] == "row 1"
+    assert '  primary_key            {"id":7}' in lines
+
+
 def test_standard_input_and_output() -> None:
     text = b"id,name\n1,Ada\n2,Grace\n"
     arguments = ["sync", "-", "--key", "id", "--to", "-", "--name", "people", "--json"]

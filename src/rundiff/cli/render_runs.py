@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-from rich.console import RenderableType
+from rich.console import JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -27,6 +27,8 @@ STYLES = {
 }
 SAMPLES_SHOWN = 5
 """Sentences on odd records of one kind in a summary; `rundiff show` has all that were kept."""
+UNFOLDED = frozenset({"sync", "status", "started", "finished"})
+"""Columns that read badly in pieces."""
 DIGITS_SHOWN = 12
 """Hex digits of a held set's digest in a command: short to type, and no other set has them."""
 KINDS = {
@@ -40,9 +42,11 @@ KINDS = {
 def grid(*columns: str, numbers: Iterable[str] = ()) -> Table:
     """Make a plain table: no lines, two spaces between columns, numbers to the right."""
     right = frozenset(numbers)
+    # What doesn't fit a terminal is folded, never cut.
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", no_wrap=column in right)
+        justify: JustifyMethod = "right" if column in right else "left"
+        table.add_column(column, justify=justify, no_wrap=column in right | UNFOLDED, overflow="fold")
     return table
 
 
