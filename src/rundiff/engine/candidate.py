@@ -29,7 +29,7 @@ from rundiff.engine.changeset import ChangeSet
 from rundiff.signing.contract import FORMAT_VERSION
 from rundiff.stores.contract import SignatureStore
 
-__all__ = ["OVERLAY_SHARE", "build_candidate", "compact", "publish"]
+__all__ = ["OVERLAY_SHARE", "build_candidate", "compact", "newer_entries", "publish"]
 
 OVERLAY_SHARE = 0.2
 """An overlay past this share of the base is merged into a new base."""
@@ -56,7 +56,7 @@ def build_candidate(
     if first and not changes.entries.exists() and not refused:
         base, live = _first_base(folder, changes, number)
     else:
-        newer, added = _newer(changes, number, refused)
+        newer, added = newer_entries(changes, number, refused)
         live = baseline.live + added
         if first:
             base = _write(folder, "base", newer.schema, iter(newer.batches))
@@ -126,7 +126,7 @@ def _first_base(folder: Path, changes: ChangeSet, run: int) -> tuple[SegmentInfo
     return info, info.rows
 
 
-def _newer(changes: ChangeSet, run: int, refused: Collection[bytes]) -> tuple[Segment, int]:
+def newer_entries(changes: ChangeSet, run: int, refused: Collection[bytes]) -> tuple[Segment, int]:
     """Gather a run's entries in memory, sorted; also by how much the live keys grow."""
     parts: list[pa.RecordBatch] = []
     added = 0

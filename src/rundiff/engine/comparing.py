@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from rundiff.baseline.baseline import Baseline
-from rundiff.baseline.columns import as_struct
-from rundiff.baseline.order import as_signatures, first_of_group, words
+from rundiff.baseline.columns import as_struct, conform, unify_types
+from rundiff.baseline.merge import with_key_type
+from rundiff.baseline.order import argsort, as_signatures, first_of_group, words
 from rundiff.baseline.segments import FLAG_ASSUMED, entries
 from rundiff.compare.conflicts import NO_WINNER, QUARANTINED, Candidates, Strategy, resolve
 from rundiff.compare.decision import Decision, decide
@@ -114,8 +116,6 @@ def _typed(kind: pa.StructType, pinned: Collection[str]) -> pa.StructType:
 def _contest(read: Read) -> tuple[npt.NDArray[np.int64], pa.ChunkedArray] | None:
     if not read.contest.positions:
         return None
-    from rundiff.baseline.columns import conform, unify_types
-
     kind = pa.null()
     for values in read.contest.values:
         kind = unify_types(kind, values.type)
@@ -191,8 +191,6 @@ def _ranks(
     """For `max:FIELD` and `min:FIELD`: rank the candidates and the implied ones together."""
     if strategy.field is None:
         return {}
-    from rundiff.baseline.columns import conform, unify_types
-
     data = rows.column("data")
     index = data.type.get_field_index(strategy.field)
     if index < 0:
@@ -257,7 +255,7 @@ def _note_conflicts(
     clashes: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
     found: Found,
 ) -> None:
-    start, winner = clashes
+    start, _ = clashes
     found.conflicts += len(start)
     quarantined = work.strategy.kind == "quarantine"
     wanted = start if quarantined else start[: SAMPLES - len(found.conflict_samples)]
@@ -341,11 +339,16 @@ def _write_entries(path: Path, batches: list[pa.RecordBatch]) -> None:
             writer.write_batch(batch)
 
 
-def find_deletions(work: Comparing, found: Found) -> None:
-    """Write the deletions: live keys of the baseline that a complete reading did not meet."""
+def find_deletions(work: Comparing, found: Found, stale: pa.Table | None = None) -> None:
+    """Write the deletions: live keys of the baseline that a complete reading did not meet.
+
+    `stale` are entries that were deleted before, but that the destination may hold again.
+    """
     live = work.baseline.live_mask()
     decision = decide(known=live, read=work.seen.read, same=True)
     gone = work.baseline.take(np.flatnonzero(decision == Decision.DELETE))
+    if stale is not None:
+        gone = _with_stale(work, gone, stale)
     if gone.num_rows == 0:
         return
     kind = work.previous.data_type(gone.column("written_run").to_numpy())
@@ -375,3 +378,15 @@ def find_deletions(work: Comparing, found: Found) -> None:
                 )
             )
         found.deleted = writer.rows
+
+
+def _with_stale(work: Comparing, gone: pa.Table, stale: pa.Table) -> pa.Table:
+    """Add deletions to repeat, but for keys that this run creates again."""
+    created = work.folder / CREATES
+    if created.exists():
+        keys = pq.read_table(created, columns=["primary_key_signature"]).column(0).cast(pa.binary())
+        back = pc.is_in(stale.column("primary_key_signature").cast(pa.binary()), value_set=keys)
+        stale = stale.filter(pc.invert(back))
+    kind = unify_types(gone.schema.field("primary_key").type, stale.schema.field("primary_key").type)
+    table = pa.concat_tables([with_key_type(gone, kind), with_key_type(stale, kind)])
+    return table.take(pa.array(argsort(words(table.column("primary_key_signature"))))).combine_chunks()

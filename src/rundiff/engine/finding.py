@@ -39,6 +39,8 @@ class Started:
     state: BaselineState
     lost_reason: str | None = None
     manifest: str | None = None
+    stale: pa.Table | None = None
+    """At a full refresh: keys deleted before that a restored destination may hold again."""
 
 
 @dataclass(slots=True)
@@ -87,7 +89,8 @@ class Finder:
             baseline=baseline,
             seen=self.seen,
             previous=PreviousRecords(
-                lambda run: self.backends.home.log(sync_id, run) if sync_id else self.folder / "none"
+                lambda run: self.backends.home.log(sync_id, run) if sync_id else self.folder / "none",
+                deletes=started.stale is not None,
             ),
             policies=settings.policies,
             strategy=strategy,
@@ -97,10 +100,12 @@ class Finder:
         found = find_changes(work, spool, read)
         if spool.rows:
             # Refused here, before anything is written, and not in the middle of a delivery.
-            self.destination.check(self.target, {f.name: f.type for f in spool.data_type if f.name in work.pinned})
+            self.destination.check(
+                self.target, {f.name: f.type for f in spool.data_type if f.name in work.pinned}
+            )
         reasons = self._incomplete(read)
         if not reasons and started.state is BaselineState.FOUND:
-            find_deletions(work, found)
+            find_deletions(work, found, started.stale)
         verdict = judge(
             Figures(
                 baseline=baseline.live,

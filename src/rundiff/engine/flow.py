@@ -10,6 +10,7 @@ from rundiff.baseline.baseline import Baseline
 from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.delivery import check_watermark
 from rundiff.engine.finding import Finder, Started, refuse_unready, unknown_writers
+from rundiff.engine.replay import deleted_since
 from rundiff.engine.run import Execution
 from rundiff.engine.session import Session, open_baseline
 from rundiff.errors import BaselineLost, ConfigurationError, RundiffError, StorageError
@@ -54,8 +55,16 @@ def start(session: Session, settings: SyncSettings, run: int | None) -> tuple[St
     elif baseline.manifest is None:
         state = BaselineState.FIRST
     _refuse_other_signing_key(session, baseline)
+    stale = None
+    if settings.full_refresh and state is BaselineState.FOUND:
+        stale = deleted_since(session, 0 if found is None else found.run, baseline)
     started = Started(
-        sync_id=sync.sync_id, baseline=baseline, state=state, lost_reason=lost, manifest=sync.manifest
+        sync_id=sync.sync_id,
+        baseline=baseline,
+        state=state,
+        lost_reason=lost,
+        manifest=sync.manifest,
+        stale=stale,
     )
     return started, forget
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from rundiff.baseline.columns import conform, unify_types
 from rundiff.baseline.order import argsort, prefixes, rows_equal, words
-from rundiff.engine.log import CREATES, UPDATES
+from rundiff.engine.log import CREATES, DELETES, UPDATES
 from rundiff.signing import sign
 
 __all__ = ["PreviousRecords", "changed_fields"]
@@ -22,13 +22,15 @@ __all__ = ["PreviousRecords", "changed_fields"]
 class PreviousRecords:
     """Last known data by primary key signature. `log_folder(run)` gives a run's write log."""
 
-    def __init__(self, log_folder: Callable[[int], Path]) -> None:
+    def __init__(self, log_folder: Callable[[int], Path], *, deletes: bool = False) -> None:
         self._log_folder = log_folder
+        # Only a deletion that is repeated has its data in the log of an earlier deletion.
+        self._names = (UPDATES, CREATES, DELETES) if deletes else (UPDATES, CREATES)
         self._types: dict[int, pa.DataType] = {}
 
     def _paths(self, run: int) -> list[Path]:
         folder = self._log_folder(run)
-        return [path for name in (UPDATES, CREATES) if (path := folder / name).exists()]
+        return [path for name in self._names if (path := folder / name).exists()]
 
     def data_type(self, runs: npt.NDArray[np.int64]) -> pa.DataType:
         """Give the type that holds the data of all these runs; the null type if none is known."""
@@ -125,7 +127,7 @@ def changed_fields(before: pa.StructArray, after: pa.StructArray, compared: Sequ
         differs[:, column] = _differ(left, right, name)
     known = before.is_valid().to_numpy(zero_copy_only=False)
     differs[~known] = False
-    rows, columns = np.nonzero(differs)
+    _, columns = np.nonzero(differs)
     offsets = np.concatenate([[0], np.cumsum(differs.sum(axis=1))]).astype(np.int32)
     values = pa.array(names, pa.string()).take(pa.array(columns)) if names else pa.array([], pa.string())
     lists = pa.ListArray.from_arrays(pa.array(offsets), values)

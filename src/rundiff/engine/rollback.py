@@ -40,6 +40,13 @@ def roll_back(session: Session, to_run: int) -> None:
             "state first; the baseline was not changed"
         )
     open_baseline(session.backends, sync, run.manifest)
+    for later in database.runs(sync.sync_id):
+        if later.run > to_run and "void" not in later.details:
+            database.update_run(
+                changed(
+                    later, token=session.token, details={**later.details, "void": f"rolled back to {to_run}"}
+                )
+            )
     back = changed(sync, manifest=run.manifest, acknowledged=acknowledged, held=None)
     database.set_sync(back, session.token)
     session.backends.store.swap_manifest(sync.sync_id, run.manifest, session.token)

@@ -145,6 +145,10 @@ class Workspace:
                 from rundiff.engine.run import Execution
 
                 Execution(session, run, Baseline.empty()).discard()
+            for run in self._backends.database.runs(session.sync.sync_id):
+                if "void" not in run.details:
+                    details = {**run.details, "void": "reset"}
+                    self._backends.database.update_run(changed(run, token=session.token, details=details))
             session.refresh()
             sync = changed(session.sync, established=False, manifest=None, acknowledged=None, held=None)
             self._backends.database.set_sync(sync, session.token)
@@ -159,6 +163,13 @@ class Workspace:
         settings = self._stored_settings(name, destination_url)
         with self._take(name, open_sink(settings.destination)) as session:
             roll_back(session, to_run)
+
+    def rebuild(self, name: str) -> int:
+        """Make the baseline anew from the write log, without the destination; gives its live records."""
+        from rundiff.engine.replay import rebuild
+
+        with self._take(name, None) as session:
+            return rebuild(session).live
 
     def _take(self, name: str, destination: Destination | None) -> Session:
         from rundiff.engine.session import Session

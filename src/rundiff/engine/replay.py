@@ -1,0 +1,128 @@
+"""What the write log of committed runs says, run after run: for `rebuild` and for full refreshes."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rundiff.baseline.baseline import Baseline
+from rundiff.baseline.columns import unify_types
+from rundiff.baseline.manifest import Manifest
+from rundiff.baseline.merge import merged, with_key_type
+from rundiff.baseline.order import argsort, first_of_group, words
+from rundiff.baseline.segments import Segment, entries, entry_schema, write_segment
+from rundiff.database.contract import StoredRun
+from rundiff.engine.candidate import newer_entries, publish
+from rundiff.engine.changeset import ChangeSet
+from rundiff.engine.log import DELETES
+from rundiff.engine.run import changed, sweep
+from rundiff.engine.session import Session
+from rundiff.errors import StateChanged
+from rundiff.model import Match
+from rundiff.signing.contract import FORMAT_VERSION
+
+__all__ = ["deleted_since", "rebuild"]
+
+
+def _committed(session: Session) -> Iterator[StoredRun]:
+    """Give the runs whose write log counts, oldest first: not those before a reset or rolled back."""
+    for run in reversed(session.backends.database.runs(session.sync.sync_id)):
+        if run.sealed is not None and run.manifest is not None and "void" not in run.details:
+            yield run
+
+
+def rebuild(session: Session) -> Manifest:
+    """Make the baseline anew from the write log; the destination is not touched."""
+    backends, sync = session.backends, session.sync
+    base: Segment | None = None
+    overlay: Segment | None = None
+    last: ChangeSet | None = None
+    number = 0
+    for run in _committed(session):
+        folder = session.log(run.run)
+        if not folder.exists():
+            raise StateChanged(
+                f"sync {sync.name}: the write log of run {run.run} is missing, so the baseline can't be made anew. "
+                f"Run with --on-lost-baseline rebaseline or resend instead"
+            )
+        last, number = ChangeSet.load(folder), run.run
+        failures = backends.database.failures(sync.sync_id, run.run)
+        refused = {f.primary_key_signature for f in failures if f.sequence > 0 and f.primary_key_signature}
+        newer, _ = newer_entries(last, run.run, refused)
+        if base is None:
+            base, overlay = newer, Segment([], newer.schema)
+        elif overlay is not None and newer.rows:
+            kind = unify_types(
+                newer.schema.field("primary_key").type, overlay.schema.field("primary_key").type
+            )
+            overlay = Segment(list(merged(newer, overlay, keep_deleted=True)), entry_schema(kind))
+    if base is None or overlay is None or last is None:
+        raise StateChanged(f"sync {sync.name} has no committed run whose write log could be replayed")
+    whole = Baseline(base, overlay, None)
+    folder = backends.store.workspace(sync.sync_id)
+    info = write_segment(
+        folder / f"base-{uuid.uuid4().hex}.arrow",
+        entry_schema(whole.primary_key_type),
+        merged(overlay, base, keep_deleted=False),
+    )
+    backends.store.put(sync.sync_id, folder / info.name)
+    pointer = backends.store.current_manifest(sync.sync_id) or ""
+    known = int(pointer.split("-")[1]) if pointer.count("-") == 2 else 0
+    findings = last.findings
+    manifest = Manifest(
+        sync_id=sync.sync_id,
+        run=number,
+        generation=max(sync.generation, known) + 1,
+        live=info.rows,
+        base=info,
+        overlay=None,
+        primary_key=findings.primary_key,
+        fields=findings.fields,
+        pins=findings.pins,
+        signature_format=FORMAT_VERSION,
+        signing_key_id=findings.signing_key_id,
+        invalid_keys=findings.counts["invalid_keys"],
+        ends_with_newline=findings.ends_with_newline,
+    )
+    publish(backends.store, manifest)
+    sync = changed(sync, manifest=manifest.name, generation=manifest.generation)
+    backends.database.set_sync(sync, session.token)
+    session.sync = sync
+    backends.store.swap_manifest(sync.sync_id, manifest.name, session.token)
+    sweep(session)
+    return manifest
+
+
+def deleted_since(session: Session, after_run: int, baseline: Baseline) -> pa.Table | None:
+    """Give entries of keys that runs after `after_run` deleted and that the baseline does not hold.
+
+    A destination that was restored to an older state holds them again. `written_run` names the run
+    whose log has their data: the one that deleted them.
+    """
+    parts: list[pa.Table] = []
+    for run in _committed(session):
+        path = session.log(run.run) / DELETES
+        if run.run <= after_run or not path.exists():
+            continue
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(
+                columns=["primary_key_signature", "data_signature", "primary_key"]
+            ):
+                match, _ = baseline.lookup.probe(batch.column(0), batch.column(1))
+                gone = batch.filter(pa.array(match == Match.NEW))
+                if gone.num_rows:
+                    made = entries((gone.column(0), gone.column(1)), gone.column(2), run.run)
+                    parts.append(pa.Table.from_batches([made]))
+    if not parts:
+        return None
+    kind: pa.DataType = pa.null()
+    for part in parts:
+        kind = unify_types(kind, part.schema.field("primary_key").type)
+    # The newest first, so that the first of a key is its last deletion.
+    table = pa.concat_tables([with_key_type(part, kind) for part in reversed(parts)])
+    keys = words(table.column("primary_key_signature"))
+    order = argsort(keys)
+    return table.take(pa.array(order[first_of_group(keys[order])]))
