@@ -42,6 +42,8 @@ pub struct Bad {
 #[derive(Default)]
 pub struct Worker {
     slots: Slots,
+    /// What each row's message may take if it holds all fields, and if it holds those of a plan.
+    whole_sizes: Vec<usize>,
     sizes: Vec<usize>,
     spans: Vec<Span>,
     encoded: Vec<Encoded>,
@@ -134,20 +136,27 @@ impl Signing<'_> {
             }
         }
         bad.sort_unstable_by_key(|bad| (bad.row, bad.field));
-        self.measure(0..self.fields.len(), &group, worker);
+        let Worker { whole_sizes, encoded, .. } = worker;
+        self.measure(0..self.fields.len(), &group, encoded, whole_sizes);
         let mut total = 0;
-        let fitting = worker.sizes.iter().take_while(|size| {
+        let fitting = whole_sizes.iter().take_while(|size| {
             total += slot_size(**size);
             total <= GROUP_BYTES
         });
         let end = group.start + fitting.count().max(1);
+        whole_sizes.truncate(end - group.start);
         bad.retain(|bad| bad.row < end);
         group.start..end
     }
 
     /// Find how many bytes the message of each row may take.
-    fn measure(&self, fields: impl Iterator<Item = usize>, group: &Range<usize>, worker: &mut Worker) {
-        let Worker { sizes, encoded, .. } = worker;
+    fn measure(
+        &self,
+        fields: impl Iterator<Item = usize>,
+        group: &Range<usize>,
+        encoded: &[Encoded],
+        sizes: &mut Vec<usize>,
+    ) {
         sizes.clear();
         sizes.resize(group.len(), HEAD_ROOM);
         let mut constant = 0;
@@ -170,9 +179,13 @@ impl Signing<'_> {
     }
 
     fn sign_group(&self, plan: &Plan, group: &Range<usize>, out: &mut [Digest], worker: &mut Worker) {
-        self.measure(plan.fields.iter().copied(), group, worker);
-        let Worker { slots, sizes, spans, encoded, .. } = worker;
-        slots.arrange(sizes);
+        let Worker { slots, whole_sizes, sizes, spans, encoded, .. } = worker;
+        if plan.fields.len() == self.fields.len() {
+            slots.arrange(whole_sizes);
+        } else {
+            self.measure(plan.fields.iter().copied(), group, encoded, sizes);
+            slots.arrange(sizes);
+        }
         self.put_counts(plan, group, slots);
         for field in &plan.fields {
             let Field { name, node } = &self.fields[*field];

@@ -48,6 +48,21 @@ impl<'a> Place<'a> {
 pub trait Layout: Send + Sync {
     fn place(&self, row: usize) -> Place<'_>;
 
+    /// Add `constant` and what `copy` may write for each row's value to `sizes`.
+    fn add_rooms(
+        &self,
+        rows: Range<usize>,
+        constant: usize,
+        nulls: Option<&NullBuffer>,
+        sizes: &mut [usize],
+    ) {
+        for (row, size) in rows.zip(sizes) {
+            if nulls.is_none_or(|nulls| nulls.is_valid(row)) {
+                *size += constant + copy_room(self.place(row).length);
+            }
+        }
+    }
+
     /// Whether all texts of `rows`, those under nulls included, are surely valid UTF-8.
     fn all_valid(&self, rows: Range<usize>) -> bool;
 }
@@ -63,6 +78,14 @@ impl<O: ArrowNativeType> Layout for Offsets<O> {
     fn place(&self, row: usize) -> Place<'_> {
         let from = self.offsets[row].as_usize();
         Place { source: &self.values, from, length: self.offsets[row + 1].as_usize() - from }
+    }
+
+    fn add_rooms(&self, rows: Range<usize>, constant: usize, _: Option<&NullBuffer>, sizes: &mut [usize]) {
+        // Room for what lies under nulls too: the loop is then one of plain vector arithmetic.
+        let ends = &self.offsets[rows.start..=rows.end];
+        for (pair, size) in ends.windows(2).zip(sizes) {
+            *size += constant + copy_room(pair[1].as_usize().wrapping_sub(pair[0].as_usize()));
+        }
     }
 
     fn all_valid(&self, rows: Range<usize>) -> bool {
@@ -150,11 +173,7 @@ impl<L: Layout> Put for Column<L> {
 
 impl<L: Layout> Strings for Column<L> {
     fn rooms(&self, rows: Range<usize>, name: &Name, nulls: Option<&NullBuffer>, sizes: &mut [usize]) {
-        for (row, size) in rows.zip(sizes) {
-            if nulls.is_none_or(|nulls| nulls.is_valid(row)) {
-                *size += name.room(HEAD_ROOM + copy_room(self.layout.place(row).length));
-            }
-        }
+        self.layout.add_rooms(rows, name.room(HEAD_ROOM), nulls, sizes);
     }
 
     fn fill(&self, first: usize, name: &Name, nulls: Option<&NullBuffer>, slots: &mut Slots) {
