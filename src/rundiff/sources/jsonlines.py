@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from rundiff.errors import SourceError
+from rundiff.sources.batches import columns_of
 from rundiff.sources.bytestream import ByteStream, Utf8Stream
 from rundiff.sources.contract import Unreadable
 from rundiff.sources.records import LONGEST_RECORD
@@ -147,8 +148,7 @@ class JsonFile:
         for record in records:
             if not record.keys() <= names.keys():
                 names.update(dict.fromkeys(record))
-        columns = {name: [record.get(name) for record in records] for name in names}
-        return RawBatch(columns, len(records), locate, unreadable)
+        return RawBatch(columns_of(records, list(names)), len(records), locate, unreadable)
 
 
 class _BrokenRecordError(ValueError):
@@ -298,6 +298,8 @@ def _no_repeated_names(data: bytes, records: Sequence[Any]) -> bool:
     the proof fail.
     """
     colons = sum(data.count(sign) for sign in (b'":', b" :", b"\t:", b"\n:", b"\r:"))
+    if colons == sum(map(len, records)) and b"[" not in data:
+        return True  # flat records: as many colons as members, and no arrays that could nest deep
     return colons == sum(map(_members, records))
 
 

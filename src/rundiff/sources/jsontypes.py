@@ -111,16 +111,22 @@ def _wanted(data_type: pa.DataType, explicit: bool) -> set[type]:
 
 
 def _fit_by_text(column: Sequence[Any], pin: str, wanted: set[type]) -> tuple[pa.Array, Mask | None]:
+    kinds = set(map(type, column)) - {_NULL}
+    if kinds == {str} and str in wanted and "" not in column:
+        return fit_text(pa.array(column, pa.string()), pin)
+    if kinds <= _NUMBERS & wanted:
+        return fit_text(
+            pa.array([None if value is None else str(value) for value in column], pa.string()), pin
+        )
     texts = [_text(value) if type(value) in wanted else None for value in column]
     array, misfit = fit_text(pa.array(texts, pa.string()), pin)
     # In JSON an empty string is a value: it is null in no type.
-    strangers = np.fromiter(
-        (
+    strangers = np.array(
+        [
             value is not None and (type(value) not in wanted or (value == "" and pin != "text"))
             for value in column
-        ),
+        ],
         np.bool_,
-        len(column),
     )
     misfit = strangers if misfit is None else misfit | strangers
     return array, misfit if misfit.any() else None

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.types as kind
 
-from rundiff.sources.batches import fitting_batch, record_batch
+from rundiff.sources.batches import columns_of, fitting_batch, record_batch
 from rundiff.sources.conform import conform
 from rundiff.sources.contract import ReadBatch, ReadEnd, ReadRequest, Unreadable
 from rundiff.sources.mixedvalues import mixed_column
@@ -86,8 +86,8 @@ class RowsReading:
                 unreadable.append(Unreadable(f"row {place}", reason))
         columns: dict[str, pa.Array] = {}
         misfits: dict[str, Mask] = {}
-        for name in names:
-            columns[name], misfit = self._column(name, [record.get(name) for record in records])
+        for name, values in columns_of(records, list(names)).items():
+            columns[name], misfit = self._column(name, values)
             if misfit is not None:
                 misfits[name] = misfit
 
