@@ -18,7 +18,7 @@ from rundiff.destinations.contract import Destination, Position, Target
 from rundiff.errors import ConfigurationError, DestinationError, RecordsRefused
 from rundiff.settings import DestinationOptions
 from rundiff.signing.mixed import encode
-from rundiff.testing.destinations import change_batch, every_type
+from rundiff.testing.batches import change_batch, every_type
 
 TARGET = Target(sync_id="s", sync="people", primary_key=("id",), token=1)
 START = Position(run=1, sequence=0)

@@ -8,39 +8,14 @@ import sqlite3
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 import pytest
 
 from rundiff.destinations import open_destination
-from rundiff.destinations.contract import Destination, Position, Target
 from rundiff.settings import DestinationOptions
-from rundiff.testing.destinations import change_batch
-
-TARGET = Target(sync_id="s", sync="people", primary_key=("id",))
-BATCH = 200
-
-
-def deliver_for_ever(url: str, token: int) -> None:
-    """Insert the ids 1, 2, 3 and so on, from where the watermark stands."""
-    target = replace(TARGET, token=token)
-    destination = open_destination(DestinationOptions(url=url, into="people"))
-    at = destination.position(target) or Position(run=1, sequence=0)
-    destination.prepare(target, pa.schema([("id", pa.int64()), ("v", pa.int64())]))
-    destination.claim(target, at)
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    while True:
-        at = deliver_next(destination, target, at)
-
-
-def deliver_next(destination: Destination, target: Target, at: Position) -> Position:
-    first = at.sequence + 1
-    rows = [{"id": first + n, "v": 1} for n in range(BATCH)]
-    return destination.deliver(target, change_batch(rows, "insert", first=first), at)
+from tests.unit.destinations.workers import BATCH, TARGET
 
 
 def found(url: str, path: Path) -> tuple[int, int, int]:
@@ -63,7 +38,7 @@ def test_a_killed_delivery_leaves_whole_batches(tmp_path: Path, scheme: str) -> 
     chance = random.Random(7)  # noqa: S311  # moments to kill at, no secrets
     reached = 0
     for token in range(1, 7):
-        code = f"from tests.unit.destinations.test_killed import deliver_for_ever as d; d({url!r}, {token})"
+        code = f"from tests.unit.destinations.workers import deliver_for_ever as d; d({url!r}, {token})"
         with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as worker:
             assert worker.stdout is not None
             assert worker.stdout.readline() == "ready\n"

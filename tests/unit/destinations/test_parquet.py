@@ -11,7 +11,7 @@ from rundiff.destinations import open_destination
 from rundiff.destinations.contract import Destination, Position, Target
 from rundiff.errors import ConfigurationError, DestinationError, Fenced
 from rundiff.settings import DestinationOptions
-from rundiff.testing.destinations import change_batch, every_type
+from rundiff.testing.batches import change_batch, every_type
 
 TARGET = Target(sync_id="one", sync="people", primary_key=("id",), token=1)
 START = Position(run=3, sequence=0)

@@ -16,7 +16,7 @@ from rundiff.destinations.render import change_lines, json_text
 from rundiff.destinations.spelling import iso_date, iso_timestamp
 from rundiff.signing.mixed import encode
 from rundiff.signing.values import Day, Duration, Interval, Timestamp
-from rundiff.testing.destinations import change_batch
+from rundiff.testing.batches import change_batch
 
 TARGET = Target(sync_id="id", sync='a "b"', primary_key=("id",))
 

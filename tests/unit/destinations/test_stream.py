@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,9 +11,9 @@ import pytest
 
 from rundiff.destinations import open_destination
 from rundiff.destinations.contract import Destination, Position, Target
-from rundiff.errors import ConfigurationError, DestinationError
+from rundiff.errors import ConfigurationError
 from rundiff.settings import DestinationOptions
-from rundiff.testing.destinations import change_batch
+from rundiff.testing.batches import change_batch
 
 TARGET = Target(sync_id="one", sync="people", primary_key=("id",), token=1)
 OTHER = Target(sync_id="two", sync="orders", primary_key=("id",), token=1)
@@ -98,22 +97,12 @@ def test_a_full_disk_is_a_destination_error(tmp_path: Path) -> None:
     stream = open_destination(DestinationOptions(url=str(tmp_path / "a.jsonl")))
     code = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
     code += "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)); "
-    code += (
-        f"from tests.unit.destinations.test_stream import overfill; overfill({str(tmp_path / 'a.jsonl')!r})"
-    )
+    code += f"from tests.unit.destinations.workers import overfill; overfill({str(tmp_path / 'a.jsonl')!r})"
     stream.deliver(TARGET, change_batch([{"id": 1}], "create"), START)
     before = (tmp_path / "a.jsonl").read_bytes()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.startswith("DestinationError The change stream"), done.stderr
     assert (tmp_path / "a.jsonl").read_bytes() == before
-
-
-def overfill(path: str) -> None:
-    stream = open_destination(DestinationOptions(url=path))
-    try:
-        stream.deliver(TARGET, change_batch([{"id": n} for n in range(1_000)], "create"), START)
-    except DestinationError as error:
-        sys.stdout.write(f"{type(error).__name__} {error}")
 
 
 def test_places_that_are_refused(tmp_path: Path) -> None:
@@ -135,30 +124,15 @@ def test_batches_larger_than_a_block(stream: Destination, path: Path) -> None:
     assert (at.sequence, keys(path)) == (40_000, [f"one/1/{n}" for n in range(1, 40_001)])
 
 
-def deliver_to_standard_output(rows: int) -> None:
-    stream = open_destination(DestinationOptions(url="-"))
-    stream.check(TARGET, {"id": pa.int64()})
-    stream.claim(TARGET, START)
-    try:
-        at = START
-        for run in range(1, 51):
-            batch = change_batch(pa.table({"id": range(rows)}), "create", run=run)
-            at = stream.deliver(replace(TARGET, token=2), batch, at)
-    except DestinationError as error:
-        sys.stderr.write(f"{type(error).__name__} {error}\n")
-        sys.exit(7)
-    stream.close()
-
-
 def test_standard_output() -> None:
-    code = "from tests.unit.destinations.test_stream import deliver_to_standard_output as d; d(2)"
+    code = "from tests.unit.destinations.workers import deliver_to_standard_output as d; d(2)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["sequence"] for line in done.stdout.splitlines()] == [1, 2] * 50
 
 
 def test_a_reader_that_went_away() -> None:
-    code = "from tests.unit.destinations.test_stream import deliver_to_standard_output as d; d(2_000)"
+    code = "from tests.unit.destinations.workers import deliver_to_standard_output as d; d(2_000)"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as writer:
