@@ -14,7 +14,7 @@ from rundiff.errors import ConfigurationError, SourceError
 from rundiff.settings import SourceOptions
 from rundiff.sources.bytestream import ByteStream, Utf8Stream
 from rundiff.sources.contract import Unreadable
-from rundiff.sources.records import CHUNK_BYTES, LONGEST_RECORD, Broken, Chunk, RecordCutter, record_pattern
+from rundiff.sources.records import LONGEST_RECORD, Broken, Chunk, RecordCutter, record_pattern
 from rundiff.sources.textreading import Pass, RawBatch
 
 __all__ = ["DelimitedFile"]
@@ -120,7 +120,12 @@ class DelimitedFile:
                 f"The header of {self._label} is not valid UTF-8; name its encoding, for example --encoding cp1252."
             ) from None
         delimiter = self._delimiter or _sniffed(text)
-        names = tuple(_names(text, delimiter))
+        try:
+            names = tuple(_names(text, delimiter))
+        except csv.Error as error:
+            raise SourceError(
+                f"The header of {self._label} can't be read: {error}; is it a text file?"
+            ) from None
         self._check_names(names)
         lines = data[:end].count(line_end) if end > start + len(line) else 1
         return _Header(names, delimiter, line_end, data[end:], lines + 1, end > start + len(line))
@@ -193,7 +198,10 @@ class _ChunkParser:
     def _undecodable_field(self, record: bytes) -> str | None:
         # Latin-1 takes every byte to a character and back, so that the delimiters can be found.
         text = record.decode("latin-1")
-        values = next(csv.reader([text], delimiter=self._header.delimiter), [])
+        try:
+            values = next(csv.reader([text], delimiter=self._header.delimiter), [])
+        except csv.Error:  # a value longer than that reader takes
+            return None
         for name, value in zip(self._header.names, values, strict=False):
             if not _is_utf8(value.encode("latin-1")):
                 return name
@@ -314,7 +322,6 @@ def _sniffed(header: str) -> str:
 
 
 def _names(header: str, delimiter: str) -> list[str]:
-    csv.field_size_limit(max(csv.field_size_limit(), CHUNK_BYTES))
     return next(csv.reader([header], delimiter=delimiter), [])
 
 

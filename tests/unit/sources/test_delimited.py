@@ -135,6 +135,14 @@ def test_unusable_headers(tmp_path: Path, data: bytes, said: str) -> None:
     assert said in str(raised.value)
 
 
+def test_huge_values_that_are_no_text(tmp_path: Path) -> None:
+    long = b"x" * 200_000
+    outcome = read_csv(tmp_path, b"a,b\n1,2\n" + long + b"\xff," + long + b"\n")
+    assert outcome.unreadable == [("a.csv, line 3", None)]
+    with pytest.raises(SourceError, match="header"):
+        read_csv(tmp_path, long + b",b\n1,2\n")
+
+
 def test_missing_key_field(tmp_path: Path) -> None:
     with pytest.raises(KeyFieldMissing, match="`id`"):
         read_csv(tmp_path, b"a,b\n1,2\n", ReadRequest(primary_key=("id",)))
