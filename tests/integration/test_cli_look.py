@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,21 @@ def test_discard_and_reset(capsys: Captured) -> None:
     assert again["run"] > 4
 
 
-def test_rollback(capsys: Captured) -> None:
+def test_rollback_after_the_destination_was_restored(capsys: Captured) -> None:
+    arguments = ("orders.csv", "--key", "id,region", "--to", "sqlite:///o.db", "--into", "o", "--name", "o")
+    assert main(["sync", *arguments]) == 0
+    shutil.copyfile("o.db", "backup.db")
+    write("id,region,note\n3,EU,new\n3,US,y\n")
+    assert main(["sync", *arguments]) == 0
+    capsys.readouterr()
+    assert main(["rollback", "o", "--to-run", "1"]) != 0
+    assert "rundiff: " in capsys.readouterr().err
+    shutil.copyfile("backup.db", "o.db")
+    assert said(capsys, "rollback", "o", "--to-run", "1") == ["o: the baseline is that of run 1 again."]
+    (again,) = told(capsys, "sync", *arguments)
+    assert (again["baseline"], again["unchanged"], again["updated"]) == ("found", 1, 1)
+
+
+def test_rollback_to_a_run_that_never_was(capsys: Captured) -> None:
     assert main(["rollback", "orders", "--to-run", "99"]) != 0
     assert "99" in capsys.readouterr().err

@@ -35,7 +35,7 @@ GAP = 2
 @common_options()
 @click.pass_obj
 def sql_command(invocation: Invocation, query: str, *, as_csv: bool) -> None:
-    """Query the views sync_write_records, runs and syncs with DuckDB's SQL, read only.
+    """Query the views sync_write_records, runs, syncs and failures with DuckDB's SQL, read only.
 
     Signatures are given in hex.
     """
