@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from rundiff.signing.values import Day, Duration, Interval, Timestamp
 
-__all__ = ["UnsignableValue", "encode", "signature"]
+__all__ = ["NULL", "UnsignableValue", "encode", "head", "number", "signature"]
 
 NULL = b"\xf6"
 _NAN = b"\xf9\x7e\x00"
@@ -84,7 +84,7 @@ def _encode(value: Any) -> bytes:  # noqa: PLR0911, PLR0912 - one branch per row
     if isinstance(value, bool):
         return b"\xf5" if value else b"\xf4"
     if isinstance(value, int):
-        return _number(value, 0)
+        return number(value, 0)
     if isinstance(value, float):
         return _float(float(value))
     if isinstance(value, Decimal):
@@ -99,7 +99,7 @@ def _encode(value: Any) -> bytes:  # noqa: PLR0911, PLR0912 - one branch per row
     if isinstance(value, Timestamp | datetime):
         return _timestamp(value)
     if isinstance(value, Day | date):
-        return head(_TAG, 100) + _number(_day_number(value), 0)
+        return head(_TAG, 100) + number(_daynumber(value), 0)
     if isinstance(value, Duration | time | timedelta):
         return _duration(value)
     if isinstance(value, Interval | pa.MonthDayNano):
@@ -132,8 +132,8 @@ def _integer(n: int) -> bytes:
     return head(_TAG, 2 if n >= 0 else 3) + head(_BYTES, len(raw)) + raw
 
 
-def _number(mantissa: int, exponent: int) -> bytes:
-    """mantissa * 10^exponent: a CBOR integer when whole and within 64 bits, else tag 4."""
+def number(mantissa: int, exponent: int) -> bytes:
+    """Encode mantissa * 10^exponent: a CBOR integer when whole and within 64 bits, else tag 4."""
     if mantissa == 0:
         return head(_UNSIGNED, 0)
     if 0 <= exponent <= 20:
@@ -155,7 +155,7 @@ def _decimal(value: Decimal) -> bytes:
         return _INFINITY if value > 0 else _MINUS_INFINITY
     sign, digits, exponent = value.as_tuple()
     assert isinstance(exponent, int)  # noqa: S101 - only NaN and infinities have letters here
-    return _number(int(Decimal((sign, digits, 0))), exponent)
+    return number(int(Decimal((sign, digits, 0))), exponent)
 
 
 def _float(value: float) -> bytes:
@@ -253,7 +253,7 @@ def _nanoseconds(value: timedelta) -> int:
     return microseconds * 1_000 + getattr(value, "nanoseconds", 0)  # pandas' Timedelta has these beside
 
 
-def _day_number(value: Day | date) -> int:
+def _daynumber(value: Day | date) -> int:
     return value.number if isinstance(value, Day) else value.toordinal() - _EPOCH_ORDINAL
 
 

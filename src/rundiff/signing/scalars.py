@@ -199,8 +199,10 @@ def _decimals(array: pa.Array, valid: Validity) -> Column:
         pieces.insert(0, ragged(opening, np.where(fraction, 3, 0)))
     wide = np.flatnonzero(~narrow if valid is None else ~narrow & valid).tolist()
     if wide:
-        values = array.take(pa.array(wide, pa.int64())).to_pylist()
-        items = {row: reference.encode(value) for row, value in zip(wide, values, strict=True)}
+        width = array.type.byte_width
+        raw = _values(array, np.uint8, width).tobytes()
+        found = (int.from_bytes(raw[row * width : (row + 1) * width], "little", signed=True) for row in wide)
+        items = {row: reference.number(digits, -scale) for row, digits in zip(wide, found, strict=True)}
         pieces.append(scattered(rows, items))
     return Column(rows, pieces, valid)
 
