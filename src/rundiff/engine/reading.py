@@ -172,7 +172,8 @@ def _sign(batch: ReadBatch, first: int, rules: ReadingRules, baseline: Baseline)
 
     match, position = baseline.lookup.probe(key_signatures, data_signatures)
     if rules.full_refresh:
-        match[match == Match.SAME] = Match.CHANGED
+        # A copy: what a lookup gives may be read-only.
+        match = np.where(match == Match.SAME, np.uint8(Match.CHANGED), match)
     return _Signed(
         read=total,
         records=records,
