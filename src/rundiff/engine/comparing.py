@@ -74,6 +74,9 @@ class Found:
     conflict_samples: list[str] = field(default_factory=list)
     aside: list[Aside] = field(default_factory=list)
     digest: Any = field(default_factory=hashlib.sha256)
+    """Over the deletions."""
+    whole_digest: Any = field(default_factory=hashlib.sha256)
+    """Over all changes: action, key and data."""
 
 
 def find_changes(work: Comparing, spool: Spool, read: Read) -> Found:
@@ -97,12 +100,19 @@ def find_changes(work: Comparing, spool: Spool, read: Read) -> Found:
                 batch = _records(rows.take(pa.array(chosen)), work, schema, decision is Decision.UPDATE)
                 if decision is Decision.NEW:
                     batch = _without_existing(work, batch, found, extras)
+                _digest(found.whole_digest, decision, batch)
                 writer.write(batch)
         found.created, found.updated = creates.rows, updates.rows
     if extras:
         _write_entries(work.folder / ENTRIES, extras)
         found.extra_entries = sum(batch.num_rows for batch in extras)
     return found
+
+
+def _digest(digest: Any, decision: Decision, batch: pa.RecordBatch) -> None:
+    digest.update(bytes([decision]))
+    digest.update(words(batch.column("primary_key_signature")).tobytes())
+    digest.update(words(batch.column("data_signature")).tobytes())
 
 
 def _typed(kind: pa.StructType, pinned: Collection[str]) -> pa.StructType:
@@ -365,6 +375,7 @@ def find_deletions(work: Comparing, found: Found, stale: pa.Table | None = None)
                 data = work.previous.fetch(signatures, written, kind)
             found.digest.update(words(signatures).tobytes())
             found.digest.update(words(batch.column("data_signature")).tobytes())
+            _digest(found.whole_digest, Decision.DELETE, batch)
             writer.write(
                 pa.RecordBatch.from_arrays(
                     [

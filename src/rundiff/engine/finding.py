@@ -295,7 +295,7 @@ class Finder:
             warnings=tuple(warnings),
             hold_deletions=verdict.hold_deletions,
             hold_run=verdict.hold_run,
-            digest=found.digest.hexdigest(),
+            digest=(found.whole_digest if verdict.hold_run else found.digest).hexdigest(),
             extra_entries=found.extra_entries,
             aside=tuple(aside),
             existing=found.existing,
