@@ -6,6 +6,7 @@ before; everything that no run names is garbage, which the next run sweeps.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
@@ -24,11 +25,14 @@ from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.delivery import Delivery, resume_position
 from rundiff.engine.held import remaining_held
 from rundiff.engine.log import seal_folder
-from rundiff.engine.report import details_of, failed_result, result_of
+from rundiff.engine.report import details_of, failed_result, result_from_json, result_of
 from rundiff.engine.session import Session, open_baseline
+from rundiff.errors import RundiffError
 from rundiff.model import RunKind, RunResult, RunStatus
 
 __all__ = ["Execution", "changed", "sweep"]
+
+log = logging.getLogger("rundiff")
 
 _WITHOUT_LOG = (RunStatus.DISCARDED, RunStatus.FAILED, RunStatus.READING)
 
@@ -76,9 +80,9 @@ class Execution:
         findings, number = changes.findings, self.run.run
         held = self._hold_deletions(changes)
         counts = findings.counts
-        log = self.session.log(number)
-        seal_folder(changes.folder, log)
-        changes = ChangeSet(log, findings)
+        target = self.session.log(number)
+        seal_folder(changes.folder, target)
+        changes = ChangeSet(target, findings)
         if held is None and not findings.complete:
             held = remaining_held(self.session, self.baseline, seen, number)
         generation = self._sync.generation + 1
@@ -139,7 +143,7 @@ class Execution:
             manifest=findings.manifest,
         )
         result = self._result(findings, RunStatus.HELD)
-        self.run = changed(
+        run = changed(
             self.run,
             token=self.session.token,
             status=RunStatus.HELD,
@@ -148,7 +152,8 @@ class Execution:
             details=details_of(findings),
         )
         sync = changed(self._sync, held=held)
-        self.session.backends.database.commit(self.run, sync, ())
+        self.session.backends.database.commit(run, sync, ())
+        self.run = run
         return result
 
     # Delivering
@@ -207,7 +212,7 @@ class Execution:
         result = self._result(findings, status, (sealed.total - len(failures), len(failures)))
         objects = self._objects(manifest)
         acknowledged = position or self._sync.acknowledged
-        self.run = changed(
+        run = changed(
             self.run,
             token=session.token,
             status=status,
@@ -235,9 +240,10 @@ class Execution:
             for f in database.failures(sync_id)
             if f.run < number and (sealed.complete or f.primary_key_signature in refused | aside)
         ]
-        database.commit(self.run, sync, superseded)
+        database.commit(run, sync, superseded)
+        # Only now: until the database has it, a failure is one of a run that is being delivered.
+        self.run = run
         session.sync = sync
-        session.backends.store.swap_manifest(sync_id, manifest, session.token)
         self._tidy(manifest)
         return result
 
@@ -270,17 +276,29 @@ class Execution:
         return [manifest, *Manifest.decode(manifest, path.read_bytes()).objects]
 
     def _tidy(self, manifest: str) -> None:
-        """After the commit: compact, then remove what retention no longer keeps."""
+        """After the commit: point to the manifest, compact, remove what retention no longer keeps.
+
+        The run is done, so nothing of this can make it fail; what fails here, the next run does.
+        """
         session = self.session
         backends, sync = session.backends, session.sync
-        baseline = open_baseline(backends, sync, manifest)
-        compacted = compact(backends.store, baseline, sync.generation + 1)
-        if compacted is not None:
-            sync = changed(sync, manifest=compacted.name, generation=compacted.generation)
-            backends.database.set_sync(sync, session.token)
-            session.sync = sync
-            backends.store.swap_manifest(sync.sync_id, compacted.name, session.token)
-        sweep(session)
+        try:
+            backends.store.swap_manifest(sync.sync_id, manifest, session.token)
+            baseline = open_baseline(backends, sync, manifest)
+            compacted = compact(backends.store, baseline, sync.generation + 1)
+            if compacted is not None:
+                sync = changed(sync, manifest=compacted.name, generation=compacted.generation)
+                backends.database.set_sync(sync, session.token)
+                session.sync = sync
+                backends.store.swap_manifest(sync.sync_id, compacted.name, session.token)
+            sweep(session)
+        except (RundiffError, OSError) as error:
+            log.warning(
+                "sync %s: run %d is committed, but tidying up after it failed (%s); the next run does it",
+                sync.name,
+                self.run.run,
+                error,
+            )
 
     # Ending otherwise
 
@@ -296,6 +314,9 @@ class Execution:
 
     def fail(self, error: str) -> RunResult:
         """Note that the run failed; one that is being delivered stays so, for the next run to finish."""
+        if self.run.status in (RunStatus.COMMITTED, RunStatus.HELD):
+            # Interrupted after its commit.
+            return result_from_json(self.run.result)
         result = failed_result(self._sync.name, (self.run.run, self.run.kind), error, self._seconds())
         if self.run.status is RunStatus.DELIVERING and self.run.sealed is not None:
             self.session.refresh()
