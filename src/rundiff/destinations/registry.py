@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rundiff.destinations.contract import Destination
 from rundiff.errors import ConfigurationError
 from rundiff.settings import DestinationOptions
+
+if TYPE_CHECKING:  # it brings Arrow, which a command that delivers nothing does not need
+    from rundiff.destinations.contract import Destination
 
 __all__ = ["ENTRY_POINTS", "open_destination"]
 
