@@ -1,4 +1,4 @@
-"""`rundiff approve`, `discard`, `reset` and `rollback`: a person decides."""
+"""`rundiff approve`, `discard`, `reset`, `rollback` and `rebuild`: a person decides."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rundiff.cli.values import plural
 from rundiff.errors import ConfigurationError
 from rundiff.model import RunKind
 
-__all__ = ["approve_command", "discard_command", "reset_command", "rollback_command"]
+__all__ = ["approve_command", "discard_command", "rebuild_command", "reset_command", "rollback_command"]
 
 _DIGEST = re.compile(r"[0-9a-fA-F]{8,64}")
 
@@ -63,7 +63,7 @@ def discard_command(invocation: Invocation, name: str) -> None:
 
 @click.command("reset", short_help="Forget a sync's baseline, key and destination.")
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.option("--yes", is_flag=True, help="Don't ask, not even on a terminal.")
 @common_options(as_json=False)
 @click.pass_obj
 def reset_command(invocation: Invocation, name: str, *, yes: bool) -> None:
@@ -71,14 +71,28 @@ def reset_command(invocation: Invocation, name: str, *, yes: bool) -> None:
 
     The next run sees every record as new. The destination itself is not touched.
     """
-    if not yes:
-        if not sys.stdin.isatty():
-            raise ConfigurationError(f"To forget the baseline of {name} without being asked, give --yes.")
+    if not yes and sys.stdin.isatty():
         question = f"Forget the baseline of {name}? The next run will send every record again."
         click.confirm(invocation.masked(question), abort=True, err=True)
     with invocation.existing_workspace() as workspace:
         workspace.reset(name)
     invocation.tell(f"{name}: forgotten; the next run sends every record.")
+
+
+@click.command("rebuild", short_help="Make a lost baseline anew from the write log.")
+@click.argument("name")
+@common_options(as_json=False)
+@click.pass_obj
+def rebuild_command(invocation: Invocation, name: str) -> None:
+    """Make a sync's baseline anew from its write log, after it was lost or damaged.
+
+    The destination is not touched: what the log says was delivered is taken for what it holds.
+    """
+    with invocation.existing_workspace() as workspace:
+        records = workspace.rebuild(name)
+    invocation.tell(
+        f"{name}: the baseline was made anew from the write log, with {plural(records, 'record')}."
+    )
 
 
 @click.command("rollback", short_help="Go back to the baseline of an earlier run.")

@@ -50,6 +50,7 @@ COMMANDS = {
     "approve": Entry("acting", "Act", "Deliver what a guard held."),
     "discard": Entry("acting", "Act", "Drop what a guard held."),
     "reset": Entry("acting", "Act", "Forget a sync's baseline, key and destination."),
+    "rebuild": Entry("acting", "Act", "Make a lost baseline anew from the write log."),
     "rollback": Entry("acting", "Act", "Go back to the baseline of an earlier run."),
     "init": Entry("starting", "Set up", "Write a rundiff.toml to start from."),
     "doctor": Entry("doctor", "Set up", "Check what is installed and reachable."),

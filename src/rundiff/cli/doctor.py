@@ -22,7 +22,7 @@ from rundiff.project import PROJECT_FILE
 
 __all__ = ["Finding", "Health", "diagnose", "doctor_command"]
 
-PACKAGES = ("pyarrow", "numpy", "duckdb", "msgspec", "click", "rich", "cbor2", "xxhash", "ijson")
+PACKAGES = ("pyarrow", "numpy", "duckdb", "msgspec", "click", "rich", "cbor2", "xxhash")
 LITTLE_SPACE = 1 << 30
 """Bytes of free space under which a warning is due."""
 DATABASE_FILE_SCHEMES = ("sqlite", "duckdb")

@@ -8,6 +8,8 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from importlib.abc import MetaPathFinder
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
@@ -27,6 +29,10 @@ __all__ = ["Invocation", "common_options"]
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+PLUGINS = ("rundiff.destinations", "rundiff.sources")
+"""The groups of entry points under which outsiders register."""
+
+
 class Invocation:
     """One call of the command."""
 
@@ -44,6 +50,7 @@ class Invocation:
     def workspace(self) -> Workspace:
         """Open the home directory that flag, environment and project file name."""
         chosen = storage(self.home, os.environ, self.project)
+        _leave_pandas_out()
         from rundiff.engine.workspace import Workspace
 
         return Workspace(chosen)
@@ -166,3 +173,31 @@ def common_options(*, as_json: bool = True, quiet: bool = False) -> Callable[[Co
         return command
 
     return decorate
+
+
+def _leave_pandas_out() -> None:
+    """Keep Arrow from importing pandas, which it does at the first list that becomes an array.
+
+    That takes longer than a whole small sync, and the command hands no pandas object over. Where
+    plug-ins are installed, they may, and everything stays as it is.
+    """
+    if "pandas" in sys.modules or any(entry_points(group=group) for group in PLUGINS):
+        return
+    import pyarrow as pa
+
+    # Arrow looks for pandas once, and remembers that it found none; others may import it as ever.
+    hiding = _HidePandas()
+    sys.meta_path.insert(0, hiding)
+    try:
+        pa.array([None])
+    finally:
+        sys.meta_path.remove(hiding)
+
+
+class _HidePandas(MetaPathFinder):
+    """Says that there is no pandas."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:  # noqa: ARG002 -- the protocol of finders
+        """Refuse pandas, leave everything else to the other finders."""
+        if fullname == "pandas":
+            raise ModuleNotFoundError(fullname, name=fullname)

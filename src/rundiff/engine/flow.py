@@ -112,8 +112,8 @@ def _note(execution: Execution, error: BaseException) -> None:
         # The first error is the one to tell; a run that could not even be noted as failed is
         # discarded by the next one.
         return
-    if isinstance(error, RundiffError):
-        error.result = result
+    # Any other exception comes from code that is not ours, such as a source's generator.
+    error.__dict__["result"] = result
 
 
 def find_and_seal(

@@ -258,8 +258,9 @@ def read_all(
         )
     if result.invalid_keys:
         log.warning(
-            "%d records without a valid key were skipped, such as: %s",
+            "%d record%s without a valid key skipped, such as: %s",
             result.invalid_keys,
+            "s" * (result.invalid_keys > 1),
             "; ".join(result.samples["invalid_keys"]),
         )
     return result

@@ -113,7 +113,7 @@ def test_every_flag_has_a_sentence() -> None:
         (["approve", "people"], "Nothing was synced yet"),
         (["discard", "people"], "Nothing was synced yet"),
         (["approve", "people", "--digest", "ab"], "--digest takes at least 8 hex digits"),
-        (["reset", "people"], "To forget the baseline of people without being asked, give --yes."),
+        (["reset", "people"], "Nothing was synced yet"),
         (["rollback", "people"], "Missing option '--to-run'"),
         (["plan", "--detailed-exitcode", "--home"], "Option '--home' requires an argument"),
     ],
