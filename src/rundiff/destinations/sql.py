@@ -122,12 +122,23 @@ class SqlDestination:
                 connection.execute(self._create_table(connection, target, schema))
             else:
                 for field in schema:
-                    if self._dialect.fold(field.name) not in shape.columns:
-                        connection.execute(
-                            f"ALTER TABLE {self._located(connection)} "
-                            f"ADD COLUMN {quote(field.name)} {self._dialect.type_for(field.type)}"
-                        )
+                    self._fit_column(connection, shape, field)
         self._shape = connection.shape(self._table)
+
+    def _fit_column(self, connection: Connection, shape: TableShape, field: pa.Field) -> None:
+        """Add a field's column, or give it its type if it was made before there was any value."""
+        dialect, table = self._dialect, self._located(connection)
+        column, wanted = shape.columns.get(dialect.fold(field.name)), dialect.type_for(field.type)
+        if column is None:
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {quote(field.name)} {wanted}")
+        elif (
+            dialect.retype is not None
+            and column.type == dialect.type_for(pa.null())
+            and column.type != wanted
+            and not pa.types.is_null(field.type)
+            and not connection.rows(f"SELECT 1 FROM {table} WHERE {quote(column.name)} IS NOT NULL LIMIT 1")
+        ):
+            connection.execute(dialect.retype.format(table=table, column=quote(column.name), type=wanted))
 
     def claim(self, target: Target, start: Position) -> None:
         """Set this sync's watermark on the table under `target.token`."""

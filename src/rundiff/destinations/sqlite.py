@@ -36,7 +36,8 @@ _EXACT_DIGITS = 15
 """Every decimal of so many digits comes back from a double unharmed (IEEE 754, DBL_DIG)."""
 
 _TYPES = {
-    Kind.NULL: "TEXT",
+    # Undeclared: what values will come is not known yet, and such a column keeps any as it is.
+    Kind.NULL: "",
     Kind.BOOLEAN: "BOOLEAN",
     # Not INTEGER: a lone INTEGER PRIMARY KEY orders the rows themselves by it, and batches come in
     # random order (measured: 1 million rows took 2.4 times as long).
@@ -114,6 +115,7 @@ DIALECT = Dialect(
     column_limit=2_000,
     reserved=("sqlite_",),
     primary_key=True,
+    retype=None,
     type_for=_type_for,
     holds=_holds,
     update=lambda _: ("UPDATE {table} AS t SET {sets} FROM {stage} AS s WHERE {join}",),

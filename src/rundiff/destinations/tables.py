@@ -125,6 +125,9 @@ class Dialect:
     """Folded beginnings of table names that the database keeps for itself."""
     primary_key: bool
     """Whether tables that are created declare their primary key."""
+    retype: str | None
+    """The statement that gives a column its type when its field has its first value (template); None where
+    a column may stay without one."""
     type_for: Callable[[pa.DataType], str]
     """The column type to create for a field."""
     holds: Callable[[pa.DataType, ExistingColumn], bool]

@@ -57,9 +57,10 @@ def resume_position(
                 "gives that delivery up and writes all records again"
             )
         return found
-    if acknowledged is None or acknowledged.run != run or destination.capabilities.whole_runs:
+    if acknowledged is None or destination.capabilities.whole_runs:
         return start
-    return Position(run=run, sequence=acknowledged.sequence, marker=acknowledged.marker)
+    # The start itself is acknowledged when a delivery begins, with the destination's own measure.
+    return Position(run=acknowledged.run, sequence=acknowledged.sequence, marker=acknowledged.marker)
 
 
 @dataclass(slots=True)
@@ -96,6 +97,11 @@ class Delivery:
         """Deliver everything after `start`."""
         self.destination.claim(self.target, start)
         self.position = start
+        can = self.destination.capabilities
+        if not can.transactional and not can.whole_runs:
+            # Moves nothing, but tells where the destination stands: what a recovery cuts back to.
+            self.position = self.destination.advance(self.target, start, start)
+            self._acknowledge()
         self._failed_before = {
             f.sequence for f in self.database.failures(self.target.sync_id, self.run) if f.sequence > 0
         }
@@ -106,10 +112,10 @@ class Delivery:
             if self.progress is not None:
                 self.progress(Progress(phase="delivering", done=batch.last_sequence, total=self.sealed.total))
         self.destination.finish(self.target, self.position)
-        self._acknowledge()
+        self._acknowledge(finished=True)
 
-    def _acknowledge(self) -> None:
-        if self.destination.capabilities.whole_runs and self.position.sequence != self.sealed.total:
+    def _acknowledge(self, *, finished: bool = False) -> None:
+        if self.destination.capabilities.whole_runs and not finished:
             return
         self.database.acknowledge(
             self.target.sync_id,

@@ -44,6 +44,9 @@ def start(session: Session, settings: SyncSettings, run: int | None) -> tuple[St
             "know: the database was restored from an older copy"
         )
         forget = (sync.sync_id,)
+    elif found is not None and sync.acknowledged is None:
+        # Left from before a reset: this run begins anew.
+        forget = (sync.sync_id,)
     if lost is None:
         try:
             baseline = open_baseline(session.backends, sync, sync.manifest)

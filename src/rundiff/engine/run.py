@@ -181,7 +181,7 @@ class Execution:
         if self.forget:
             session.destination.forget(session.target, self.forget)
         delivery.prepare()
-        start = Position(run=sealed.start_run, sequence=sealed.start_sequence, marker=sealed.start_marker)
+        start = Position(run=sealed.start_run, sequence=sealed.start_sequence)
         if resumed:
             start = resume_position(
                 session.destination, session.target, self.run.run, sealed, self._sync.acknowledged

@@ -228,7 +228,7 @@ def _refuse_mismatch(known: StoredSync, wanted: StoredSync, *, named: bool) -> N
 
 def _refuse_second_sync(database: Database, wanted: StoredSync) -> None:
     identity = StoredDestination.decode(wanted.destination).identity
-    if StoredDestination.decode(wanted.destination).into is None:
+    if StoredDestination.decode(wanted.destination).url in (None, "-"):
         return
     for other in database.syncs():
         if (

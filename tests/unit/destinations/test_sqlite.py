@@ -60,7 +60,7 @@ def test_types_that_are_created(destination: Destination, path: Path) -> None:
     expected = {
         "BIGINT": ["id", "int8", "uint32", "int64"],
         "BOOLEAN": ["bool"],
-        "": ["uint64"],
+        "": ["uint64", "nulls"],
         "REAL": ["float16", "float32", "float64", "infinity", "nan"],
         "DECIMAL(12,2)": ["money"],
         "BLOB": ["binary", "fixed"],
