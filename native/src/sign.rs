@@ -1,6 +1,8 @@
 //! `sign` and `sign2`: the batch and its fields from Python, the work to the threads, and back.
 
 use arrow_array::FixedSizeBinaryArray;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use arrow_array::cast::AsArray;
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -131,6 +133,15 @@ fn plan(record: &Record, fields: &[String]) -> Plan {
     Plan { fields }
 }
 
+/// Turn a panic, which is what reading out of a buffer ends in here, into an error of Python's.
+fn guarded<T>(work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(PyValueError::new_err(
+            "the batch is damaged: its offsets or sizes lead out of its buffers; read it anew",
+        ))
+    })
+}
+
 #[pyfunction]
 #[pyo3(signature = (batch, fields, key=None))]
 pub fn sign<'py>(
@@ -139,9 +150,12 @@ pub fn sign<'py>(
     fields: Vec<String>,
     key: Option<&[u8]>,
 ) -> PyResult<(Bound<'py, PyAny>, Vec<Unsignable>)> {
-    let record = read(batch, &[&fields])?;
-    let plans = [plan(&record, &fields)];
-    let (mut digests, bad) = sign_all(py, &record, &plans, key)?;
+    let (record, plans, (mut digests, bad)) = guarded(|| {
+        let record = read(batch, &[&fields])?;
+        let plans = [plan(&record, &fields)];
+        let signed = sign_all(py, &record, &plans, key)?;
+        Ok((record, plans, signed))
+    })?;
     let digests = digests.swap_remove(0);
     Ok((signatures(py, digests, &bad, &plans[0])?, unsignable(&bad, &record.names)))
 }
@@ -155,9 +169,12 @@ pub fn sign2<'py>(
     data_fields: Vec<String>,
     key: Option<&[u8]>,
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>, Vec<Unsignable>)> {
-    let record = read(batch, &[&key_fields, &data_fields])?;
-    let plans = [plan(&record, &key_fields), plan(&record, &data_fields)];
-    let (mut digests, bad) = sign_all(py, &record, &plans, key)?;
+    let (record, plans, (mut digests, bad)) = guarded(|| {
+        let record = read(batch, &[&key_fields, &data_fields])?;
+        let plans = [plan(&record, &key_fields), plan(&record, &data_fields)];
+        let signed = sign_all(py, &record, &plans, key)?;
+        Ok((record, plans, signed))
+    })?;
     let data = signatures(py, digests.swap_remove(1), &bad, &plans[1])?;
     let keys = signatures(py, digests.swap_remove(0), &bad, &plans[0])?;
     Ok((keys, data, unsignable(&bad, &record.names)))

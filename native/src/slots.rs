@@ -82,12 +82,21 @@ impl Slots {
     /// Write a name and a value for each of the batch's rows `first..` that has one.
     #[inline(always)]
     pub fn fill(&mut self, first: usize, name: &Name, nulls: Option<&NullBuffer>, values: &impl Put) {
-        match nulls.filter(|nulls| nulls.null_count() > 0) {
-            None => self.each(|row, bytes, at| {
+        let nulls = nulls.filter(|nulls| nulls.null_count() > 0);
+        match (nulls, name.chunks.as_slice()) {
+            // Nearly all columns: a short name, kept in a register.
+            (None, [chunk]) => {
+                let (chunk, length) = (*chunk, name.length);
+                self.each(|row, bytes, at| {
+                    bytes[at..at + 16].copy_from_slice(&chunk);
+                    values.put(first + row, bytes, at + length)
+                });
+            }
+            (None, _) => self.each(|row, bytes, at| {
                 let at = name.put(bytes, at);
                 values.put(first + row, bytes, at)
             }),
-            Some(nulls) => self.each(|row, bytes, at| {
+            (Some(nulls), _) => self.each(|row, bytes, at| {
                 if nulls.is_null(first + row) {
                     return at;
                 }

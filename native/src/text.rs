@@ -84,7 +84,9 @@ impl<O: ArrowNativeType> Layout for Offsets<O> {
         // Room for what lies under nulls too: the loop is then one of plain vector arithmetic.
         let ends = &self.offsets[rows.start..=rows.end];
         for (pair, size) in ends.windows(2).zip(sizes) {
-            *size += constant + copy_room(pair[1].as_usize().wrapping_sub(pair[0].as_usize()));
+            let length = pair[1].as_usize().wrapping_sub(pair[0].as_usize());
+            // Never more than there is, so that damaged offsets can't ask for all memory.
+            *size += constant + copy_room(length.min(self.values.len()));
         }
     }
 

@@ -200,3 +200,18 @@ def test_it_tells_its_version_and_the_hashing_limit() -> None:
     alone, as_signed = native._sha256_limit(10_000, 173)
     assert alone > 0
     assert as_signed > 0
+
+
+@pytest.mark.parametrize("offsets", [[0, 100, 3], [0, -5, 3], [0, 2**31 - 1, 3], [3, 2, 3]])
+@pytest.mark.parametrize("kind", [pa.string(), pa.binary(), pa.list_(pa.int8())], ids=str)
+def test_offsets_that_lead_out_of_the_buffers_are_an_error(
+    kind: pa.DataType, offsets: list[int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    buffers = [None, pa.py_buffer(np.array(offsets, np.int32))]
+    if pa.types.is_nested(kind):
+        array = pa.Array.from_buffers(kind, 2, buffers, children=[pa.array([1, 2, 3], pa.int8())])
+    else:
+        array = pa.Array.from_buffers(kind, 2, [*buffers, pa.py_buffer(b"abc")])
+    with pytest.raises(ValueError, match="damaged"):
+        native.sign(pa.RecordBatch.from_arrays([array], ["value"]), ["value"])
+    assert "panicked" in capfd.readouterr().err  # where, for a report
