@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from rundiff.baseline.order import Positions, Words, prefixes, rows_equal, words
 from rundiff.baseline.segments import FLAG_DELETED, FLAG_UNCERTAIN, Segment
+from rundiff.errors import BaselineLost
 from rundiff.model import Match
 
 __all__ = ["Lookup", "NativeLookup", "PythonLookup", "open_lookup"]
@@ -145,7 +146,10 @@ class NativeLookup:
 
     def probe(self, keys: pa.Array, data: pa.Array) -> tuple[States, Positions]:
         """Look up primary key signatures and compare their data signatures."""
-        state, position = self._lookup.probe(keys, data)
+        try:
+            state, position = self._lookup.probe(keys, data)
+        except ValueError as error:
+            raise BaselineLost(f"a segment of the baseline is damaged: {error}") from error
         return state.to_numpy(zero_copy_only=False), position.to_numpy(zero_copy_only=False)
 
     def superseded(self) -> Positions:

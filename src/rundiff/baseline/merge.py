@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ def prefix_ranges(rows: int, rows_per_range: int = BATCH_ROWS) -> list[tuple[int
     """Cut the space of first words into equal ranges [low, high) of about that many rows each."""
     count = max(1, -(-rows // rows_per_range))
     bounds = [(i << 64) // count for i in range(count + 1)]
-    return list(zip(bounds[:-1], bounds[1:], strict=True))
+    return list(pairwise(bounds))
 
 
 def rows_between(segment: Segment, low: int, high: int) -> pa.Table:

@@ -32,9 +32,11 @@ from rundiff.errors import PolicyViolation
 from rundiff.model import Match
 from rundiff.settings import Policies
 
-__all__ = ["Comparing", "Found", "find_changes", "find_deletions"]
+__all__ = ["Comparing", "Found", "find_changes", "find_deletions", "prefetch_previous"]
 
 CHUNK = 1 << 17
+PREFETCH = 1 << 19
+"""As many former records are kept in memory at most; more are read range by range."""
 LAST = 1 << 62
 """A rank after all others."""
 
@@ -77,6 +79,20 @@ class Found:
     """Over the deletions."""
     whole_digest: Any = field(default_factory=hashlib.sha256)
     """Over all changes: action, key and data."""
+
+
+def prefetch_previous(work: Comparing, spool: Spool, *, deletions: bool) -> None:
+    """Read what changed and deleted records held before, in one pass over the logs, if it is not much."""
+    positions = spool.known_positions
+    if deletions:
+        live = work.baseline.live_mask()
+        gone = np.flatnonzero(decide(known=live, read=work.seen.read, same=True) == Decision.DELETE)
+        positions = np.concatenate([positions, gone])
+    positions = np.unique(positions)
+    if 0 < len(positions) <= PREFETCH:
+        known = work.baseline.take(positions)
+        written = known.column("written_run").to_numpy().astype(np.int64)
+        work.previous.prefetch(known.column("primary_key_signature").combine_chunks(), written)
 
 
 def find_changes(work: Comparing, spool: Spool, read: Read) -> Found:

@@ -15,7 +15,7 @@ from rundiff.compare.guards import Figures, Verdict, judge
 from rundiff.compare.seen import Seen
 from rundiff.destinations.contract import Destination, Target
 from rundiff.engine.changeset import Aside, ChangeSet, Findings
-from rundiff.engine.comparing import Comparing, Found, find_changes, find_deletions
+from rundiff.engine.comparing import Comparing, Found, find_changes, find_deletions, prefetch_previous
 from rundiff.engine.previous import PreviousRecords
 from rundiff.engine.reading import SAMPLES, Read, ReadingRules, compared_fields, read_all
 from rundiff.engine.session import Backends
@@ -97,14 +97,16 @@ class Finder:
             existing=self._existing if started.state is BaselineState.FIRST else None,
             assume=started.state is BaselineState.LOST and settings.policies.on_lost_baseline == "rebaseline",
         )
+        reasons = self._incomplete(read)
+        deletions = not reasons and started.state is BaselineState.FOUND
+        prefetch_previous(work, spool, deletions=deletions)
         found = find_changes(work, spool, read)
         if spool.rows:
             # Refused here, before anything is written, and not in the middle of a delivery.
             self.destination.check(
                 self.target, {f.name: f.type for f in spool.data_type if f.name in work.pinned}
             )
-        reasons = self._incomplete(read)
-        if not reasons and started.state is BaselineState.FOUND:
+        if deletions:
             find_deletions(work, found, started.stale)
         verdict = judge(
             Figures(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rundiff.baseline.columns import conform, unify_types
-from rundiff.baseline.order import argsort, prefixes, rows_equal, words
+from rundiff.baseline.order import Words, argsort, prefixes, rows_equal, words
 from rundiff.engine.log import CREATES, DELETES, UPDATES
 from rundiff.signing import sign
 
@@ -27,6 +30,8 @@ class PreviousRecords:
         # Only a deletion that is repeated has its data in the log of an earlier deletion.
         self._names = (UPDATES, CREATES, DELETES) if deletes else (UPDATES, CREATES)
         self._types: dict[int, pa.DataType] = {}
+        self._cached: pa.Array | None = None
+        self._cached_words: Words = np.empty((0, 4), dtype=">u8")
 
     def _paths(self, run: int) -> list[Path]:
         folder = self._log_folder(run)
@@ -44,12 +49,33 @@ class PreviousRecords:
             kind = unify_types(kind, self._types[run])
         return kind
 
+    def prefetch(self, signatures: pa.Array, written_run: npt.NDArray[np.int64]) -> None:
+        """Read the data of these records now, in one pass over their logs; `fetch` then finds it here."""
+        kind = self.data_type(written_run)
+        if pa.types.is_null(kind):
+            return
+        matrix = words(signatures)
+        order = argsort(matrix)
+        self._cached_words = matrix[order]
+        self._cached = self._read(signatures, written_run, kind).take(pa.array(order))
+
     def fetch(self, signatures: pa.Array, written_run: npt.NDArray[np.int64], kind: pa.DataType) -> pa.Array:
         """Give the data of records, in the order asked; null where no log has it any more.
 
         Each log is read by row groups that can hold one of the signatures, so memory stays bounded
-        by a row group and the answer.
+        by some row groups and the answer.
         """
+        if self._cached is None:
+            return self._read(signatures, written_run, kind)
+        wanted = words(signatures)
+        at = np.searchsorted(prefixes(self._cached_words), prefixes(wanted))
+        at = np.minimum(at, len(self._cached_words) - 1)
+        if not bool(rows_equal(self._cached_words[at], wanted).all()):
+            # Not asked for before, or two that share 64 bits.
+            return self._read(signatures, written_run, kind)
+        return conform(self._cached.take(pa.array(at)), kind)
+
+    def _read(self, signatures: pa.Array, written_run: npt.NDArray[np.int64], kind: pa.DataType) -> pa.Array:
         wanted = words(signatures)
         parts: list[pa.Array] = []
         places: list[npt.NDArray[np.int64]] = []
@@ -57,10 +83,9 @@ class PreviousRecords:
             rows = np.flatnonzero(written_run == run)
             rows = rows[argsort(wanted[rows])]
             for path in self._paths(run):
-                with pq.ParquetFile(path, memory_map=True) as file:
-                    for found, data in _matches(file, wanted[rows]):
-                        parts.append(conform(data, kind))
-                        places.append(rows[found])
+                for found, data in _matches(path, wanted[rows]):
+                    parts.append(conform(data, kind))
+                    places.append(rows[found])
         if not parts:
             return pa.nulls(len(signatures), kind)
         index = np.full(len(signatures), -1, dtype=np.int64)
@@ -69,30 +94,44 @@ class PreviousRecords:
         return pa.concat_arrays(parts).take(chosen)
 
 
-def _matches(
-    file: pq.ParquetFile, wanted: npt.NDArray[np.uint64]
-) -> list[tuple[npt.NDArray[np.int64], pa.Array]]:
+def _matches(path: Path, wanted: Words) -> list[tuple[npt.NDArray[np.int64], pa.Array]]:
     """Find sorted signatures in a sorted log file: their indexes, and the data of each."""
-    found = []
     first_wanted = prefixes(wanted)
-    for group in range(file.num_row_groups):
-        statistics = file.metadata.row_group(group).column(0).statistics
-        low = np.frombuffer(statistics.min[:8], dtype=">u8").astype(np.uint64)[0]
-        high = np.frombuffer(statistics.max[:8], dtype=">u8").astype(np.uint64)[0]
-        start = int(np.searchsorted(first_wanted, low, side="left"))
-        stop = int(np.searchsorted(first_wanted, high, side="right"))
-        if start == stop:
-            continue
-        keys = words(file.read_row_group(group, columns=["primary_key_signature"]).column(0))
+    local = threading.local()
+
+    def search(task: tuple[int, int, int]) -> tuple[npt.NDArray[np.int64], pa.Array] | None:
+        group, start, stop = task
+        # A reader of its own for each thread: Arrow decodes a struct on one core.
+        if not hasattr(local, "file"):
+            local.file = pq.ParquetFile(path, memory_map=True)
+        table = local.file.read_row_group(group, columns=["primary_key_signature", "data"], use_threads=False)
+        keys = words(table.column(0))
         at = np.searchsorted(prefixes(keys), first_wanted[start:stop])
         at = np.minimum(at, len(keys) - 1)
         hit = rows_equal(keys[at], wanted[start:stop])
         if not hit.all():
             hit, at = _past_collisions(keys, wanted[start:stop], hit, at)
-        if hit.any():
-            data = file.read_row_group(group, columns=["data"]).column(0).combine_chunks()
-            found.append((np.flatnonzero(hit) + start, data.take(pa.array(at[hit]))))
-    return found
+        if not hit.any():
+            return None
+        data = table.column(1).combine_chunks().take(pa.array(at[hit]))
+        return np.flatnonzero(hit) + start, data
+
+    tasks = []
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            statistics = file.metadata.row_group(group).column(0).statistics
+            low = np.frombuffer(statistics.min[:8], dtype=">u8").astype(np.uint64)[0]
+            high = np.frombuffer(statistics.max[:8], dtype=">u8").astype(np.uint64)[0]
+            start = int(np.searchsorted(first_wanted, low, side="left"))
+            stop = int(np.searchsorted(first_wanted, high, side="right"))
+            if start < stop:
+                tasks.append((group, start, stop))
+    if len(tasks) < 2:
+        found = [search(task) for task in tasks]
+    else:
+        with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="rundiff-previous") as pool:
+            found = list(pool.map(search, tasks))
+    return [item for item in found if item is not None]
 
 
 def _past_collisions(

@@ -25,7 +25,7 @@ from rundiff.engine.views import Progress
 from rundiff.errors import KeyFieldMissing
 from rundiff.model import Match
 from rundiff.settings import DEFAULT_EXCLUDE, Comparison
-from rundiff.signing import SigningKey, sign
+from rundiff.signing import SigningKey, sign_both
 from rundiff.sources.contract import ReadBatch, ReadEnd, Reading
 
 __all__ = ["SAMPLES", "Contest", "Read", "ReadingRules", "compared_fields", "read_all"]
@@ -156,8 +156,7 @@ def _sign(batch: ReadBatch, first: int, rules: ReadingRules, baseline: Baseline)
         order = order[~bad_key]
 
     compared = compared_fields(names, rules.comparison, rules.primary_key)
-    keys = sign(records, list(rules.primary_key), rules.signing_key)
-    data = sign(records, compared, rules.signing_key)
+    keys, data = sign_both(records, (rules.primary_key, compared), rules.signing_key)
     key_signatures, data_signatures = keys.signatures, data.signatures
     problems = {item.row: item for item in (*data.unsignable, *keys.unsignable)}
     unsignable = [

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from rundiff.baseline.columns import conform, unify_types
@@ -70,6 +71,13 @@ class Spool:
         self._waiting.append(batch)
         if self._waiting_bytes > self._budget:
             self._flush()
+
+    @property
+    def known_positions(self) -> npt.NDArray[np.int64]:
+        """The baseline positions of all rows whose key the baseline has; one may occur repeatedly."""
+        parts = [batch.column("position").to_numpy() for batch in (*self._files, *self._waiting)]
+        positions = np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+        return positions[positions >= 0]
 
     def _flush(self) -> None:
         batch = self._sorted(self._waiting)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rundiff.signing.choice import sign, signer_name
+from rundiff.signing.choice import sign, sign_both, signer_name
 from rundiff.signing.contract import FORMAT_VERSION, SignedBatch, Signer, SigningKey, Unsignable
 from rundiff.signing.keys import load_signing_key
 from rundiff.signing.reference import UnsignableValue, signature
@@ -16,6 +16,7 @@ __all__ = [
     "UnsignableValue",
     "load_signing_key",
     "sign",
+    "sign_both",
     "signature",
     "signer_name",
 ]

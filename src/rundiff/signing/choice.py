@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -16,9 +16,12 @@ import pyarrow as pa
 
 from rundiff.signing.contract import SignedBatch, Signer, SigningKey, Unsignable
 
-__all__ = ["available_signers", "sign", "signer_name"]
+__all__ = ["available_signers", "sign", "sign_both", "signer_name"]
 
 SignerName = Literal["native", "python"]
+Pair = Callable[
+    [pa.RecordBatch, tuple[Sequence[str], Sequence[str]], SigningKey | None], tuple[SignedBatch, SignedBatch]
+]
 
 
 def sign(batch: pa.RecordBatch, fields: Sequence[str], key: SigningKey | None = None) -> SignedBatch:
@@ -28,6 +31,19 @@ def sign(batch: pa.RecordBatch, fields: Sequence[str], key: SigningKey | None = 
     batch lacks counts as null. Raises `ConfigurationError` for a union or an unknown extension type.
     """
     return _chosen()[1](batch, fields, key)
+
+
+def sign_both(
+    batch: pa.RecordBatch, fields: tuple[Sequence[str], Sequence[str]], key: SigningKey | None = None
+) -> tuple[SignedBatch, SignedBatch]:
+    """Sign each row twice, over the key fields and over the compared fields, in one pass where that pays.
+
+    What can't be signed is listed with the compared fields, which the key fields are among.
+    """
+    native = _chosen_pair()
+    if native is not None:
+        return native(batch, fields, key)
+    return sign(batch, fields[0], key), sign(batch, fields[1], key)
 
 
 def signer_name() -> SignerName:
@@ -48,6 +64,28 @@ def available_signers() -> dict[SignerName, Signer]:
 def _chosen() -> tuple[SignerName, Signer]:
     native = None if os.environ.get("RUNDIFF_NATIVE") == "0" else _native()
     return ("python", _python()) if native is None else ("native", native)
+
+
+@cache
+def _chosen_pair() -> Pair | None:
+    return _native_pair() if signer_name() == "native" else None
+
+
+def _native_pair() -> Pair:
+    extension: Any = importlib.import_module("rundiff._native")
+    from rundiff.signing.signable import present_fields
+
+    def sign_pair(
+        batch: pa.RecordBatch, fields: tuple[Sequence[str], Sequence[str]], key: SigningKey | None = None
+    ) -> tuple[SignedBatch, SignedBatch]:
+        keys, data = (present_fields(batch.schema, names) for names in fields)
+        secret = None if key is None else key.secret
+        wanted = list(dict.fromkeys([*keys, *data]))
+        key_signatures, data_signatures, bad = extension.sign2(batch.select(wanted), keys, data, secret)
+        unsignable = [Unsignable(*entry) for entry in bad]
+        return SignedBatch(pa.array(key_signatures)), SignedBatch(pa.array(data_signatures), unsignable)
+
+    return sign_pair
 
 
 def _python() -> Signer:
