@@ -29,7 +29,7 @@ from rundiff.engine.changeset import ChangeSet
 from rundiff.signing.contract import FORMAT_VERSION
 from rundiff.stores.contract import SignatureStore
 
-__all__ = ["OVERLAY_SHARE", "build_candidate", "compact", "newer_entries", "publish"]
+__all__ = ["OVERLAY_SHARE", "build_candidate", "compact", "logged_keys", "newer_entries", "publish"]
 
 OVERLAY_SHARE = 0.2
 """An overlay past this share of the base is merged into a new base."""
@@ -182,3 +182,16 @@ def compact(store: SignatureStore, baseline: Baseline, generation: int) -> Manif
     compacted = Manifest(**{**fields, "base": base, "overlay": None, "generation": generation})
     publish(store, compacted)
     return compacted
+
+
+def logged_keys(changes: ChangeSet, keys: Collection[bytes]) -> set[bytes]:
+    """Say which of a few primary key signatures a change set has write records for."""
+    wanted = pa.array(list(keys), pa.binary())
+    found: set[bytes] = set()
+    for path in (changes.deletes, changes.updates, changes.creates):
+        if path.exists():
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(columns=["primary_key_signature"]):
+                    column = batch.column(0).cast(pa.binary())
+                    found.update(column.filter(pc.is_in(column, value_set=wanted)).to_pylist())
+    return found

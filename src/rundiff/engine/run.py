@@ -20,7 +20,7 @@ from rundiff.compare.seen import Seen
 from rundiff.database.contract import Acknowledged, Failure, Held, Sealed, StoredRun, StoredSync
 from rundiff.destinations.contract import Position
 from rundiff.durable import sync_folder
-from rundiff.engine.candidate import build_candidate, compact
+from rundiff.engine.candidate import build_candidate, compact, logged_keys
 from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.delivery import Delivery, resume_position
 from rundiff.engine.held import remaining_held
@@ -234,18 +234,26 @@ class Execution:
             acknowledged=acknowledged,
             held=sealed.held,
         )
-        # A record set aside before is settled by a complete run: written, tried again, or as it was.
-        superseded = [
-            (f.run, f.sequence)
-            for f in database.failures(sync_id)
-            if f.run < number and (sealed.complete or f.primary_key_signature in refused | aside)
-        ]
-        database.commit(run, sync, superseded)
+        database.commit(run, sync, self._superseded(changes, refused | aside))
         # Only now: until the database has it, a failure is one of a run that is being delivered.
         self.run = run
         session.sync = sync
         self._tidy(manifest)
         return result
+
+    def _superseded(self, changes: ChangeSet, again: set[bytes]) -> list[tuple[int, int]]:
+        """Find the open failures of earlier runs that this run settles.
+
+        A complete run settles all: each key was written, refused again, or is as it was before.
+        Any other settles those of the keys that it has write records for.
+        """
+        number, sync_id = self.run.run, self._sync.sync_id
+        before = [f for f in self.session.backends.database.failures(sync_id) if f.run < number]
+        if not before or changes.findings.complete:
+            return [(f.run, f.sequence) for f in before]
+        keys = {f.primary_key_signature for f in before if f.primary_key_signature is not None}
+        settled = again | logged_keys(changes, keys)
+        return [(f.run, f.sequence) for f in before if f.primary_key_signature in settled]
 
     def _quarantine(self, changes: ChangeSet, now: datetime) -> set[bytes]:
         """Set aside what never became a write record: conflicts, records without a valid key."""
