@@ -36,7 +36,7 @@ def test_extension_tells_the_format(name: str, tmp_path: Path) -> None:
         else JSON[1:-1] + b"\n"
     )
     if name.lower().endswith(".gz"):
-        data = gzip.compress(data)
+        data = gzip.compress(data, mtime=0)
     if name.lower().endswith(".zst"):
         data = pa.compress(data, "zstd", asbytes=True)
     (tmp_path / name).write_bytes(data)
@@ -45,7 +45,7 @@ def test_extension_tells_the_format(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [CSV, JSON, JSON[1:-1] + b"\n", b"\xef\xbb\xbf" + CSV, gzip.compress(CSV), b"\n " + JSON]
+    "data", [CSV, JSON, JSON[1:-1] + b"\n", b"\xef\xbb\xbf" + CSV, gzip.compress(CSV, mtime=0), b"\n " + JSON]
 )
 def test_standard_input_is_csv_or_json(data: bytes) -> None:
     source = StandardInput(io.BytesIO(data))
@@ -85,7 +85,7 @@ def test_other_objects_are_refused(source: Any) -> None:
 def test_files_that_are_not_there_or_empty_or_folders(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_bytes(b"")
     (tmp_path / "empty.parquet").write_bytes(b"")
-    (tmp_path / "empty.csv.gz").write_bytes(gzip.compress(b""))
+    (tmp_path / "empty.csv.gz").write_bytes(gzip.compress(b"", mtime=0))
     (tmp_path / "no.csv.gz").write_bytes(CSV)
     (tmp_path / "no.parquet").write_bytes(CSV)
     (tmp_path / "folder.csv").mkdir()
