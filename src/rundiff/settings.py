@@ -81,7 +81,7 @@ class Policies(msgspec.Struct, frozen=True, kw_only=True):
     """`last`, `first`, `max:FIELD`, `min:FIELD`, `fail`, `quarantine`, or a Python function."""
     on_lost_baseline: Literal["fail", "rebaseline", "resend"] = "fail"
     on_existing: Literal["overwrite", "keep", "fail"] = "overwrite"
-    on_new_field: Literal["update", "adopt", "fail"] = "update"
+    on_new_field: Literal["update", "fail"] = "update"
     on_dropped_field: Literal["update", "fail"] = "fail"
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 
 def plain(value: Any) -> Any:
     """Bring a value to what its signature says of it: 1 is 1.0 and Decimal("1.00"), but not true."""
-    return (isinstance(value, bool), value)
+    # A fraction as a decimal is not the same fraction as a double (design section 3).
+    decimal = isinstance(value, Decimal) and value != value.to_integral_value()
+    return (isinstance(value, bool), decimal, value)
 
 
 def content(row: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:

@@ -38,7 +38,12 @@ class PreviousRecords:
         return [path for name in self._names if (path := folder / name).exists()]
 
     def data_type(self, runs: npt.NDArray[np.int64]) -> pa.DataType:
-        """Give the type that holds the data of all these runs; the null type if none is known."""
+        """Give the type that holds the data of all these runs; the null type if none is known.
+
+        After a `prefetch` it is the type of all that was fetched: going back to a narrower one could lose.
+        """
+        if self._cached is not None:
+            return self._cached.type
         kind: pa.DataType = pa.null()
         for run in np.unique(runs).tolist():
             if run not in self._types:
@@ -73,7 +78,7 @@ class PreviousRecords:
         if not bool(rows_equal(self._cached_words[at], wanted).all()):
             # Not asked for before, or two that share 64 bits.
             return self._read(signatures, written_run, kind)
-        return conform(self._cached.take(pa.array(at)), kind)
+        return self._cached.take(pa.array(at))
 
     def _read(self, signatures: pa.Array, written_run: npt.NDArray[np.int64], kind: pa.DataType) -> pa.Array:
         wanted = words(signatures)
