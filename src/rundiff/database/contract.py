@@ -61,6 +61,8 @@ class Sealed(msgspec.Struct, frozen=True, kw_only=True):
     keep_held: bool = False
     """The held set found before this run stays, less the keys that this run read."""
     complete: bool = False
+    forget: tuple[str, ...] = ()
+    """The syncs whose marks on the destination this run takes away before it delivers."""
 
     @property
     def total(self) -> int:
@@ -125,7 +127,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 class Database(Protocol):
     """A place for syncs and runs."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Let go of all resources."""
 
     def find(self, name: str) -> StoredSync | None:
         """Find a sync by its name."""

@@ -8,12 +8,13 @@ import shutil
 from rundiff.baseline.baseline import Baseline
 from rundiff.database.contract import Held
 from rundiff.engine.changeset import ChangeSet, changed_findings
+from rundiff.engine.finding import lost_sentence
 from rundiff.engine.flow import deliver_changes, failing, start
 from rundiff.engine.held import still_deletable
 from rundiff.engine.run import Execution, changed, sweep
 from rundiff.engine.session import Session
-from rundiff.errors import StateChanged
-from rundiff.model import RunKind, RunResult
+from rundiff.errors import BaselineLost, StateChanged
+from rundiff.model import BaselineState, RunKind, RunResult
 from rundiff.settings import SyncSettings
 
 __all__ = ["apply_changes", "approve", "discard"]
@@ -38,7 +39,9 @@ def approve(session: Session, settings: SyncSettings, digest: str | None) -> Run
         )
     execution = Execution.begin(session, RunKind.APPROVE, Baseline.empty())
     with failing(execution):
-        started, _ = start(session, settings, execution.run.run)
+        started, execution.forget = start(session, settings)
+        if started.state is BaselineState.LOST:
+            raise BaselineLost(lost_sentence(name, started.lost_reason or "unknown"))
         execution.baseline = started.baseline
         kept = ChangeSet.load(session.backends.home.held(session.sync.sync_id, held.run))
         folder = session.backends.home.new_spool(session.sync.sync_id)
@@ -103,7 +106,7 @@ def apply_changes(session: Session, settings: SyncSettings, changes: ChangeSet) 
     """Deliver a plan's change set under a number of its own."""
     execution = Execution.begin(session, RunKind.SYNC, Baseline.empty())
     with failing(execution):
-        started, execution.forget = start(session, settings, execution.run.run)
+        started, execution.forget = start(session, settings)
         execution.baseline = started.baseline
         _refuse_moved(session, changes.findings.manifest, "the plan")
         if str(started.state) != changes.findings.baseline:

@@ -27,7 +27,14 @@ from rundiff.settings import SyncSettings
 from rundiff.signing import signer_name
 from rundiff.sources.contract import ReadRequest, Source
 
-__all__ = ["Finder", "Started", "refuse_unready", "unknown_writers"]
+__all__ = [
+    "Finder",
+    "Started",
+    "lost_sentence",
+    "refuse_unready",
+    "unknown_run",
+    "unknown_writers",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,14 +158,10 @@ class Finder:
         return read
 
     def _refuse_lost(self) -> None:
-        name, reason = self.settings.name, self.started.lost_reason
+        name = self.settings.name
         policy = self.settings.policies.on_lost_baseline
         if policy == "fail":
-            raise BaselineLost(
-                f"sync {name}: the baseline is lost: {reason}. Nothing was written. Use `rundiff rebuild {name}` "
-                "to make it anew from the write log, or run with --on-lost-baseline rebaseline (take the source "
-                "as what the destination holds) or resend (write all records again)"
-            )
+            raise BaselineLost(lost_sentence(name, self.started.lost_reason or "unknown"))
         if policy == "resend" and not self.destination.capabilities.upserts:
             raise ConfigurationError(
                 f"sync {name}: on_lost_baseline = resend needs a destination that can take a record twice, and "
@@ -323,6 +326,23 @@ def unknown_writers(destination: Destination, target: Target, known: set[str], *
     return (
         f"the destination {destination.identity} was written by a sync that this database does not know "
         f"({', '.join(unknown)}): its home directory was lost or replaced"
+    )
+
+
+def lost_sentence(name: str, reason: str) -> str:
+    """Say that a baseline is lost, and what can be done."""
+    return (
+        f"sync {name}: the baseline is lost: {reason}. Nothing was written. Use `rundiff rebuild {name}` "
+        "to make it anew from the write log, or run with --on-lost-baseline rebaseline (take the source "
+        "as what the destination holds) or resend (write all records again)"
+    )
+
+
+def unknown_run(destination: Destination, run: int) -> str:
+    """Say that a destination stands at a run that the database never delivered."""
+    return (
+        f"the destination {destination.identity} stands at run {run}, which this database does not know: the "
+        "database was restored from an older copy"
     )
 
 

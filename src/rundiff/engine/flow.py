@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rundiff.baseline.baseline import Baseline
 from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.delivery import check_watermark
-from rundiff.engine.finding import Finder, Started, refuse_unready, unknown_writers
+from rundiff.engine.finding import Finder, Started, refuse_unready, unknown_run, unknown_writers
 from rundiff.engine.replay import deleted_since
 from rundiff.engine.run import Execution
 from rundiff.engine.session import Session, open_baseline
@@ -21,7 +21,7 @@ from rundiff.sources.contract import Source
 __all__ = ["deliver_changes", "failing", "find_and_seal", "start", "sync_once"]
 
 
-def start(session: Session, settings: SyncSettings, run: int | None) -> tuple[Started, tuple[str, ...]]:
+def start(session: Session, settings: SyncSettings) -> tuple[Started, tuple[str, ...]]:
     """Find out what a run starts from; also which unknown syncs' marks to take over.
 
     Raises `DestinationLost` and its like before anything is read.
@@ -38,15 +38,14 @@ def start(session: Session, settings: SyncSettings, run: int | None) -> tuple[St
             forget = tuple(s for s in destination.strangers(target) if s not in known)
     check_watermark(destination, target, sync.acknowledged, full_refresh=settings.full_refresh)
     found = destination.position(target)
-    if found is not None and run is not None and found.run >= run:
-        lost = (
-            f"the destination {destination.identity} stands at run {found.run}, which this database does not "
-            "know: the database was restored from an older copy"
-        )
+    done = sync.acknowledged
+    if found is not None and (done is None or (found.run, found.sequence) > (done.run, done.sequence)):
+        # Unfinished deliveries were finished before: the mark is of a run that was given up, by a reset
+        # or a full refresh, or of one that this database never delivered. This run begins anew.
         forget = (sync.sync_id,)
-    elif found is not None and sync.acknowledged is None:
-        # Left from before a reset: this run begins anew.
-        forget = (sync.sync_id,)
+        marked = session.backends.database.run(sync.sync_id, found.run)
+        if found.run and (marked is None or marked.sealed is None):
+            lost = unknown_run(destination, found.run)
     if lost is None:
         try:
             baseline = open_baseline(session.backends, sync, sync.manifest)
@@ -60,7 +59,7 @@ def start(session: Session, settings: SyncSettings, run: int | None) -> tuple[St
     _refuse_other_signing_key(session, baseline)
     stale = None
     if settings.full_refresh and state is BaselineState.FOUND:
-        stale = deleted_since(session, 0 if found is None else found.run, baseline)
+        stale = deleted_since(session, found, baseline)
     started = Started(
         sync_id=sync.sync_id,
         baseline=baseline,
@@ -123,7 +122,7 @@ def find_and_seal(
     session: Session, settings: SyncSettings, source: Source, execution: Execution
 ) -> ChangeSet | RunResult:
     """Read, compare, judge and seal; a result only if a guard holds the whole run."""
-    started, execution.forget = start(session, settings, execution.run.run)
+    started, execution.forget = start(session, settings)
     execution.baseline = started.baseline
     folder = session.backends.home.new_spool(session.sync.sync_id)
     finder = Finder(

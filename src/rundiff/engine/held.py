@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -34,7 +34,7 @@ def still_deletable(
             match, position = baseline.lookup.probe(batch.column(0), batch.column(1))
             keep = match == Match.SAME
             if seen is not None:
-                keep &= ~seen.read[np.maximum(position, 0)]
+                keep[keep] = ~seen.read[position[keep]]
             kept = batch.filter(pa.array(keep))
             digest.update(words(kept.column(0)).tobytes())
             digest.update(words(kept.column(1)).tobytes())
@@ -50,7 +50,8 @@ def remaining_held(session: Session, baseline: Baseline, seen: Seen | None, run:
     home, sync_id = session.backends.home, session.sync.sync_id
     before = ChangeSet.load(home.held(sync_id, held.run))
     folder = home.held(sync_id, run)
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     rows, digest = still_deletable(before, ChangeSet(folder, before.findings), baseline, seen)
     if rows == 0:
         return None

@@ -8,6 +8,7 @@ its place in deletes, then updates, then creates, from 1.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -93,6 +94,9 @@ def seal_folder(folder: Path, target: Path) -> None:
         sync_file(path)
     sync_folder(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        # A database restored from an older copy gives numbers again: what has one already is rubbish.
+        shutil.rmtree(target)
     os.replace(folder, target)
     sync_folder(target.parent)
 

@@ -15,11 +15,12 @@ from rundiff.baseline.merge import merged, with_key_type
 from rundiff.baseline.order import argsort, first_of_group, words
 from rundiff.baseline.segments import Segment, entries, entry_schema, write_segment
 from rundiff.database.contract import StoredRun
+from rundiff.destinations.contract import Position
 from rundiff.engine.candidate import newer_entries, publish
 from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.log import DELETES
 from rundiff.engine.run import changed, sweep
-from rundiff.engine.session import Session
+from rundiff.engine.session import Session, generation_of
 from rundiff.errors import StateChanged
 from rundiff.model import Match
 from rundiff.signing.contract import FORMAT_VERSION
@@ -69,8 +70,7 @@ def rebuild(session: Session) -> Manifest:
         merged(overlay, base, keep_deleted=False),
     )
     backends.store.put(sync.sync_id, folder / info.name)
-    pointer = backends.store.current_manifest(sync.sync_id) or ""
-    known = int(pointer.split("-")[1]) if pointer.count("-") == 2 else 0
+    known = generation_of(backends.store.current_manifest(sync.sync_id))
     findings = last.findings
     manifest = Manifest(
         sync_id=sync.sync_id,
@@ -96,8 +96,8 @@ def rebuild(session: Session) -> Manifest:
     return manifest
 
 
-def deleted_since(session: Session, after_run: int, baseline: Baseline) -> pa.Table | None:
-    """Give entries of keys that runs after `after_run` deleted and that the baseline does not hold.
+def deleted_since(session: Session, found: Position | None, baseline: Baseline) -> pa.Table | None:
+    """Give entries of keys that were deleted after `found` and that the baseline does not hold.
 
     A destination that was restored to an older state holds them again. `written_run` names the run
     whose log has their data: the one that deleted them.
@@ -105,7 +105,8 @@ def deleted_since(session: Session, after_run: int, baseline: Baseline) -> pa.Ta
     parts: list[pa.Table] = []
     for run in _committed(session):
         path = session.log(run.run) / DELETES
-        if run.run <= after_run or not path.exists():
+        last = Position(run=run.run, sequence=0 if run.sealed is None else run.sealed.deletes)
+        if not path.exists() or (found is not None and found.reaches(last)):
             continue
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(

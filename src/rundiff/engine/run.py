@@ -26,7 +26,7 @@ from rundiff.engine.delivery import Delivery, resume_position
 from rundiff.engine.held import remaining_held
 from rundiff.engine.log import seal_folder
 from rundiff.engine.report import details_of, failed_result, result_from_json, result_of
-from rundiff.engine.session import Session, open_baseline
+from rundiff.engine.session import Session, generation_of, open_baseline
 from rundiff.errors import RundiffError
 from rundiff.model import RunKind, RunResult, RunStatus
 
@@ -85,8 +85,9 @@ class Execution:
         changes = ChangeSet(target, findings)
         if held is None and not findings.complete:
             held = remaining_held(self.session, self.baseline, seen, number)
-        generation = self._sync.generation + 1
         store, sync_id = self.session.backends.store, self._sync.sync_id
+        # Past the store's, too, which is ahead where the database was restored from an older copy.
+        generation = max(self._sync.generation, generation_of(store.current_manifest(sync_id))) + 1
         manifest = build_candidate(store, self.baseline, changes, (sync_id, number, generation))
         done = self._sync.acknowledged or Acknowledged(0, 0)
         sealed = Sealed(
@@ -101,6 +102,7 @@ class Execution:
             start_marker=done.marker,
             held=held,
             complete=findings.complete,
+            forget=self.forget,
         )
         result = self._result(findings, RunStatus.SEALED)
         self._store(
@@ -113,6 +115,8 @@ class Execution:
         if findings.hold_deletions is None:
             return None
         folder = self.session.backends.home.held(self._sync.sync_id, self.run.run)
+        # A database restored from an older copy gives numbers again: what has one already is rubbish.
+        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         os.replace(changes.deletes, folder / changes.deletes.name)
         kept = ChangeSet(folder, findings)
@@ -165,8 +169,12 @@ class Execution:
         session = self.session
         resumed = self.run.status is RunStatus.DELIVERING
         if not resumed:
+            if not self._sync.established:
+                # From here on the destination holds something: key and destination are fixed.
+                session.sync = changed(self._sync, established=True)
+                session.backends.database.set_sync(session.sync, session.token)
             self._store(status=RunStatus.DELIVERING)
-        if sealed.total == 0 and not self.forget:
+        if sealed.total == 0 and not sealed.forget:
             return None
         delivery = Delivery(
             database=session.backends.database,
@@ -178,11 +186,13 @@ class Execution:
             batch_size=batch_size,
             progress=session.backends.progress,
         )
-        if self.forget:
-            session.destination.forget(session.target, self.forget)
+        done = self._sync.acknowledged
+        begun = resumed and (not sealed.forget or (done is not None and done.run == self.run.run))
+        if sealed.forget and not begun:
+            session.destination.forget(session.target, sealed.forget)
         delivery.prepare()
         start = Position(run=sealed.start_run, sequence=sealed.start_sequence)
-        if resumed:
+        if begun:
             start = resume_position(
                 session.destination, session.target, self.run.run, sealed, self._sync.acknowledged
             )
@@ -334,7 +344,8 @@ class Execution:
             self._store(result=stored)
             return replace(result, counts=replace(result.counts, written=written))
         self._store(status=RunStatus.FAILED, finished_at=datetime.now(UTC), result=result.as_json())
-        shutil.rmtree(self.session.log(self.run.run), ignore_errors=True)
+        if self.run.sealed is not None:
+            shutil.rmtree(self.session.log(self.run.run), ignore_errors=True)
         return result
 
     def _result(self, findings: Any, status: RunStatus, delivered: tuple[int, int] = (0, 0)) -> RunResult:

@@ -24,7 +24,15 @@ from rundiff.settings import DestinationOptions, SyncSettings
 from rundiff.signing import SigningKey
 from rundiff.stores.contract import SignatureStore
 
-__all__ = ["Backends", "Session", "StoredDestination", "open_baseline", "refuse_other", "store_destination"]
+__all__ = [
+    "Backends",
+    "Session",
+    "StoredDestination",
+    "generation_of",
+    "open_baseline",
+    "refuse_other",
+    "store_destination",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,8 +254,7 @@ def _refuse_second_sync(database: Database, wanted: StoredSync) -> None:
 def open_baseline(backends: Backends, sync: StoredSync, manifest: str | None) -> Baseline:
     """Open the baseline that the database names; raises `BaselineLost`."""
     store = backends.store
-    pointer = store.current_manifest(sync.sync_id)
-    if pointer is not None and _generation(pointer) > sync.generation:
+    if generation_of(store.current_manifest(sync.sync_id)) > sync.generation:
         raise BaselineLost(
             "the signature store holds a newer baseline than the database knows: the database was restored "
             "from an older copy"
@@ -262,6 +269,7 @@ def open_baseline(backends: Backends, sync: StoredSync, manifest: str | None) ->
     )
 
 
-def _generation(manifest: str) -> int:
-    part = manifest.split("-")[1] if manifest.count("-") >= 2 else ""
+def generation_of(manifest: str | None) -> int:
+    """Read the generation out of a manifest's name; 0 for none."""
+    part = manifest.split("-")[1] if manifest is not None and manifest.count("-") >= 2 else ""
     return int(part) if part.isdigit() else 0
