@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import sys
@@ -125,6 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None and not invocation.debug and not sys.warnoptions:
         # Libraries warn their programmers; whoever runs the command can do nothing about it.
         warnings.simplefilter("ignore")
+    # The summary and the objects of --json tell what the log would; standard error is theirs.
+    logging.getLogger("rundiff").addHandler(logging.NullHandler())
     for stream in (sys.stdout, sys.stderr):
         # A terminal that knows fewer characters than the data shall show an escape, not break the run.
         with contextlib.suppress(AttributeError, ValueError):

@@ -31,6 +31,8 @@ UNFOLDED = frozenset({"sync", "status", "started", "finished"})
 """Columns that read badly in pieces."""
 DIGITS_SHOWN = 12
 """Hex digits of a held set's digest in a command: short to type, and no other set has them."""
+TOLD_ABOVE = ("without a valid key skipped", "the reading was not complete")
+"""Warnings of the result that the details tell line by line."""
 KINDS = {
     "unreadable": ("unreadable record", ""),
     "invalid_keys": ("record", "without a key"),
@@ -103,6 +105,8 @@ def _notes(result: RunResult, details: Details, mask: Mask, tail: str) -> Iterat
         for reason in details[1].complete_reasons:
             yield Text(f"{name}: nothing was deleted: {mask(reason)}", style="yellow")
     for sentence in result.warnings:
+        if details and any(words in sentence for words in TOLD_ABOVE):
+            continue
         yield Text(f"{name}: {mask(sentence)}", style="yellow")
 
 
