@@ -63,7 +63,12 @@ def test_changes_follow_the_model(history: list[list[dict[str, Any]]], strategy:
             before = dict(model.records)
             expected = model.run(extract, strategy)
             changes = rundiff.changes(
-                extract, primary_key="id", name="s", home=home, on_conflict=strategy, on_dropped_field="update"
+                extract,
+                primary_key="id",
+                name="s",
+                home=home,
+                on_conflict=strategy,
+                on_dropped_field="update",
             )
             records = list(changes)
             assert keys_of(model, records, "delete") == expected.deletes
@@ -140,9 +145,7 @@ def test_the_destination_equals_the_source_and_the_replayed_log(
                 continue
             wanted = {(r["id"], r.get("v"), r.get("n")) for r in model.records.values()}
             assert table(url, path) == wanted
-        assert replayed(folder) == {
-            (r["id"], r.get("v"), r.get("n")) for r in model.records.values()
-        }
+        assert replayed(folder) == {(r["id"], r.get("v"), r.get("n")) for r in model.records.values()}
 
 
 def replayed(home: str) -> set[tuple[Any, ...]]:

@@ -210,7 +210,11 @@ class Finder:
         """Say why the reading is no proof that a record is gone."""
         reasons = list(read.end.incomplete)
         if read.unreadable:
-            reasons.append(f"{read.unreadable:,} records were unreadable")
+            reasons.append(
+                "1 record was unreadable"
+                if read.unreadable == 1
+                else f"{read.unreadable:,} records were unreadable"
+            )
         expected = self.settings.reading.expected_rows
         if expected is not None and read.records != expected:
             reasons.append(f"{read.records:,} records were read, but {expected:,} were expected")
