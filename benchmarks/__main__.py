@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks import machine
@@ -46,6 +46,7 @@ def main() -> int:
         versions=machine.versions(packages),
     )
     page = _HERE / "results" / f"{given.output}.md"
+    page.parent.mkdir(exist_ok=True)
     _warm_up(given, contestants)
     entries: list[Entry] = []
     starts = _starts(given) if given.start else []
@@ -73,20 +74,18 @@ def main() -> int:
     return 1 if any(entry.failure is not None for entry in entries) else 0
 
 
-def _measured(contest: Contest, given: argparse.Namespace, shape: str, rows: int) -> list[Entry]:
+def _measured(contest: Contest, given: argparse.Namespace, shape: str, rows: int) -> Iterator[Entry]:
     """Measure one shape and size in all phases and at all rates."""
     snapshots = [_snapshot(_folder(given), shape, rows, rate) for rate in given.rates]
     _tell(f"{shape}, {rows:,} rows")
-    entries: list[Entry] = []
     if "limit" in given.phases:
-        entries += contest.limits(snapshots[0])
+        yield from contest.limits(snapshots[0])
     if {"first", "second"} & set(given.phases):
-        entries += contest.first(snapshots[0], measured="first" in given.phases)
+        yield from contest.first(snapshots[0], measured="first" in given.phases)
     if "second" in given.phases:
         for snapshot in snapshots:
             _tell(f"{snapshot.title}")
-            entries += contest.second(snapshot)
-    return entries
+            yield from contest.second(snapshot)
 
 
 def _snapshot(folder: Path, shape: str, rows: int, rate: int) -> Snapshot:

@@ -116,7 +116,7 @@ def _limits(snapshot: Snapshot, entries: Sequence[Entry]) -> str:
         rows.append(
             (
                 entry.contestant.title,
-                f"{seconds:.3f}",
+                f"{seconds:.4f}",
                 f"{stated['rows']:,.0f}",
                 f"{stated['bytes'] / stated['rows']:.0f}",
                 f"{stated['rows'] / seconds / 1e6:.2f}",
