@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -82,15 +83,20 @@ def _register(connection: duckdb.DuckDBPyConnection, backends: Backends) -> None
     connection.register("_files", pa.Table.from_pylist(files, _FILES))
     # One part for each shape of data: the shapes of several syncs meet only as JSON.
     parts = [
-        _RECORDS.format(paths=", ".join("'" + path.replace("'", "''") + "'" for path in paths))
+        # A home whose path has brackets or stars is no pattern.
+        _RECORDS.format(paths=", ".join(_text(glob.escape(path)) for path in paths))
         for paths in groups
     ]
     connection.execute(
         f"CREATE VIEW sync_write_records AS {' UNION ALL BY NAME '.join(parts) or _NO_RECORDS}"
     )
     if groups:
-        allowed = [path for paths in groups for path in paths]
-        connection.execute(f"SET allowed_paths = {allowed!r}")
+        allowed = ", ".join(_text(path) for paths in groups for path in paths)
+        connection.execute(f"SET allowed_paths = [{allowed}]")
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
 
 
 _FILES = pa.schema(
