@@ -8,11 +8,12 @@ import shutil
 from rundiff.baseline.baseline import Baseline
 from rundiff.database.contract import Held
 from rundiff.engine.changeset import ChangeSet, changed_findings
-from rundiff.engine.finding import lost_sentence
-from rundiff.engine.flow import deliver_changes, failing, start
+from rundiff.engine.finding import Started, lost_sentence
+from rundiff.engine.flow import deliver_changes, failing
 from rundiff.engine.held import still_deletable
 from rundiff.engine.run import Execution, changed, sweep
 from rundiff.engine.session import Session
+from rundiff.engine.starting import start
 from rundiff.errors import BaselineLost, StateChanged
 from rundiff.model import BaselineState, RunKind, RunResult
 from rundiff.settings import SyncSettings
@@ -39,10 +40,10 @@ def approve(session: Session, settings: SyncSettings, digest: str | None) -> Run
         )
     execution = Execution.begin(session, RunKind.APPROVE, Baseline.empty())
     with failing(execution):
-        started, execution.forget = start(session, settings)
+        started = _start(session, settings)
         if started.state is BaselineState.LOST:
             raise BaselineLost(lost_sentence(name, started.lost_reason or "unknown"))
-        execution.baseline = started.baseline
+        execution.begin_from(started)
         kept = ChangeSet.load(session.backends.home.held(session.sync.sync_id, held.run))
         folder = session.backends.home.new_spool(session.sync.sync_id)
         changes = ChangeSet(folder, kept.findings)
@@ -56,6 +57,10 @@ def approve(session: Session, settings: SyncSettings, digest: str | None) -> Run
         changes.save()
         sealed = execution.seal(changes)
         return deliver_changes(execution, sealed, settings.batch_size)
+
+
+def _start(session: Session, settings: SyncSettings) -> Started:
+    return start(session.backends, settings, (session.destination, session.target), session.sync)
 
 
 def _deletions(kept: ChangeSet, changes: ChangeSet, baseline: Baseline) -> ChangeSet:
@@ -106,8 +111,8 @@ def apply_changes(session: Session, settings: SyncSettings, changes: ChangeSet) 
     """Deliver a plan's change set under a number of its own."""
     execution = Execution.begin(session, RunKind.SYNC, Baseline.empty())
     with failing(execution):
-        started, execution.forget = start(session, settings)
-        execution.baseline = started.baseline
+        started = _start(session, settings)
+        execution.begin_from(started)
         _refuse_moved(session, changes.findings.manifest, "the plan")
         if str(started.state) != changes.findings.baseline:
             _refuse_moved(session, "", "the plan")

@@ -48,6 +48,8 @@ class Started:
     manifest: str | None = None
     stale: pa.Table | None = None
     """At a full refresh: keys deleted before that a restored destination may hold again."""
+    forget: tuple[str, ...] = ()
+    """Syncs whose marks on the destination are to be taken away."""
 
 
 @dataclass(slots=True)

@@ -13,18 +13,16 @@ from tempfile import mkdtemp
 
 import msgspec
 
-from rundiff.baseline.baseline import Baseline
 from rundiff.database.contract import StoredSync
 from rundiff.destinations.contract import Destination, Target
 from rundiff.engine.changeset import ChangeSet
-from rundiff.engine.delivery import check_watermark
-from rundiff.engine.finding import Finder, Started, refuse_unready, unknown_writers
+from rundiff.engine.finding import Finder
 from rundiff.engine.inspect import plan_sample
 from rundiff.engine.report import planned_result
-from rundiff.engine.session import Backends, open_baseline, refuse_other, store_destination
+from rundiff.engine.session import Backends, refuse_other, store_destination
+from rundiff.engine.starting import start
 from rundiff.engine.views import Plan
-from rundiff.errors import BaselineLost, ConfigurationError, StateChanged
-from rundiff.model import BaselineState
+from rundiff.errors import ConfigurationError, StateChanged
 from rundiff.settings import DestinationOptions, SyncSettings
 from rundiff.sources import open_source
 
@@ -57,7 +55,9 @@ def preview(backends: Backends, settings: SyncSettings, destination: Destination
     try:
         folder = above / "changes"
         folder.mkdir()
-        started = _start(backends, settings, (destination, target), sync)
+        if sync is not None:
+            _refuse_unfinished(backends, sync)
+        started = start(backends, settings, (destination, target), sync)
         changes = Finder(
             backends=backends,
             settings=settings,
@@ -80,36 +80,6 @@ def preview(backends: Backends, settings: SyncSettings, destination: Destination
     finally:
         destination.close()
         shutil.rmtree(above, ignore_errors=True)
-
-
-def _start(
-    backends: Backends,
-    settings: SyncSettings,
-    where: tuple[Destination, Target],
-    sync: StoredSync | None,
-) -> Started:
-    destination, target = where
-    refuse_unready(destination, target)
-    lost = None
-    if sync is None or (sync.acknowledged is None and sync.manifest is None):
-        known = {other.sync_id for other in backends.database.syncs()}
-        lost = unknown_writers(destination, target, known, shared=settings.destination.shared_table)
-    baseline = Baseline.empty()
-    if sync is not None:
-        _refuse_unfinished(backends, sync)
-        check_watermark(destination, target, sync.acknowledged, full_refresh=settings.full_refresh)
-        try:
-            baseline = open_baseline(backends, sync, sync.manifest)
-        except BaselineLost as error:
-            lost = str(error)
-    state = BaselineState.FIRST if baseline.manifest is None else BaselineState.FOUND
-    return Started(
-        sync_id=None if sync is None else sync.sync_id,
-        baseline=baseline,
-        state=state if lost is None else BaselineState.LOST,
-        lost_reason=lost,
-        manifest=None if sync is None else sync.manifest,
-    )
 
 
 def _refuse_unfinished(backends: Backends, sync: StoredSync) -> None:

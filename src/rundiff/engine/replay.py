@@ -20,7 +20,7 @@ from rundiff.engine.candidate import newer_entries, publish
 from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.log import DELETES
 from rundiff.engine.run import changed, sweep
-from rundiff.engine.session import Session, generation_of
+from rundiff.engine.session import Backends, Session, generation_of
 from rundiff.errors import StateChanged
 from rundiff.model import Match
 from rundiff.signing.contract import FORMAT_VERSION
@@ -28,9 +28,9 @@ from rundiff.signing.contract import FORMAT_VERSION
 __all__ = ["deleted_since", "rebuild"]
 
 
-def _committed(session: Session) -> Iterator[StoredRun]:
+def _committed(backends: Backends, sync_id: str) -> Iterator[StoredRun]:
     """Give the runs whose write log counts, oldest first: not those before a reset or rolled back."""
-    for run in reversed(session.backends.database.runs(session.sync.sync_id)):
+    for run in reversed(backends.database.runs(sync_id)):
         if run.sealed is not None and run.manifest is not None and "void" not in run.details:
             yield run
 
@@ -42,7 +42,7 @@ def rebuild(session: Session) -> Manifest:
     overlay: Segment | None = None
     last: ChangeSet | None = None
     number = 0
-    for run in _committed(session):
+    for run in _committed(backends, sync.sync_id):
         folder = session.log(run.run)
         if not folder.exists():
             raise StateChanged(
@@ -96,15 +96,17 @@ def rebuild(session: Session) -> Manifest:
     return manifest
 
 
-def deleted_since(session: Session, found: Position | None, baseline: Baseline) -> pa.Table | None:
+def deleted_since(
+    backends: Backends, sync_id: str, found: Position | None, baseline: Baseline
+) -> pa.Table | None:
     """Give entries of keys that were deleted after `found` and that the baseline does not hold.
 
     A destination that was restored to an older state holds them again. `written_run` names the run
     whose log has their data: the one that deleted them.
     """
     parts: list[pa.Table] = []
-    for run in _committed(session):
-        path = session.log(run.run) / DELETES
+    for run in _committed(backends, sync_id):
+        path = backends.home.log(sync_id, run.run) / DELETES
         last = Position(run=run.run, sequence=0 if run.sealed is None else run.sealed.deletes)
         if not path.exists() or (found is not None and found.reaches(last)):
             continue

@@ -23,6 +23,7 @@ from rundiff.durable import sync_folder
 from rundiff.engine.candidate import build_candidate, compact, logged_keys
 from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.delivery import Delivery, resume_position
+from rundiff.engine.finding import Started
 from rundiff.engine.held import remaining_held
 from rundiff.engine.log import seal_folder
 from rundiff.engine.report import details_of, failed_result, result_from_json, result_of
@@ -61,6 +62,10 @@ class Execution:
         run = database.run(sync.sync_id, number)
         assert run is not None  # noqa: S101 -- just begun
         return cls(session, run, baseline)
+
+    def begin_from(self, started: Started) -> None:
+        """Take over what was found at the start."""
+        self.baseline, self.forget = started.baseline, started.forget
 
     @property
     def _sync(self) -> StoredSync:

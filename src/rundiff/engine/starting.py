@@ -1,0 +1,89 @@
+"""What a run or a plan starts from: the baseline, the destination's mark, and whether either is lost."""
+
+from __future__ import annotations
+
+from rundiff.baseline.baseline import Baseline
+from rundiff.database.contract import StoredSync
+from rundiff.destinations.contract import Destination, Target
+from rundiff.engine.delivery import check_watermark
+from rundiff.engine.finding import Started, refuse_unready, unknown_run, unknown_writers
+from rundiff.engine.replay import deleted_since
+from rundiff.engine.session import Backends, open_baseline
+from rundiff.errors import BaselineLost, ConfigurationError
+from rundiff.model import BaselineState
+from rundiff.settings import SyncSettings
+
+__all__ = ["start"]
+
+
+def start(
+    backends: Backends,
+    settings: SyncSettings,
+    where: tuple[Destination, Target],
+    sync: StoredSync | None,
+) -> Started:
+    """Find out what a run or a plan starts from; `sync` is None where there was none yet.
+
+    Raises `DestinationLost` and its like before anything is read.
+    """
+    destination, target = where
+    refuse_unready(destination, target)
+    forget: tuple[str, ...] = ()
+    lost: str | None = None
+    baseline = Baseline.empty()
+    done = None if sync is None else sync.acknowledged
+    if sync is None or (done is None and sync.manifest is None):
+        known = {other.sync_id for other in backends.database.syncs()}
+        lost = unknown_writers(destination, target, known, shared=settings.destination.shared_table)
+        if lost is not None:
+            forget = tuple(s for s in destination.strangers(target) if s not in known)
+    if sync is None:
+        state = BaselineState.FIRST if lost is None else BaselineState.LOST
+        return Started(sync_id=None, baseline=baseline, state=state, lost_reason=lost, forget=forget)
+    check_watermark(destination, target, done, full_refresh=settings.full_refresh)
+    found = destination.position(target)
+    if found is not None and (done is None or (found.run, found.sequence) > (done.run, done.sequence)):
+        # Unfinished deliveries were finished before: the mark is of a run that was given up, by a reset
+        # or a full refresh, or of one that this database never delivered. This run begins anew.
+        forget = (sync.sync_id,)
+        marked = backends.database.run(sync.sync_id, found.run)
+        if found.run and (marked is None or marked.sealed is None):
+            lost = unknown_run(destination, found.run)
+    if lost is None:
+        try:
+            baseline = open_baseline(backends, sync, sync.manifest)
+        except BaselineLost as error:
+            lost = str(error)
+    state = BaselineState.FOUND
+    if lost is not None:
+        state = BaselineState.LOST
+    elif baseline.manifest is None:
+        state = BaselineState.FIRST
+    _refuse_other_signing_key(backends, sync.name, baseline)
+    stale = None
+    if settings.full_refresh and state is BaselineState.FOUND:
+        stale = deleted_since(backends, sync.sync_id, found, baseline)
+    return Started(
+        sync_id=sync.sync_id,
+        baseline=baseline,
+        state=state,
+        lost_reason=lost,
+        manifest=sync.manifest,
+        stale=stale,
+        forget=forget,
+    )
+
+
+def _refuse_other_signing_key(backends: Backends, name: str, baseline: Baseline) -> None:
+    key = backends.signing_key
+    manifest = baseline.manifest
+    if manifest is None or manifest.signing_key_id == (key.id if key else None):
+        return
+    raise ConfigurationError(
+        f"sync {name} was signed {_under(manifest.signing_key_id)}, but now runs {_under(key.id if key else None)}. "
+        f"Restore RUNDIFF_SIGNING_KEY as it was, or `rundiff reset {name}` to sign everything anew"
+    )
+
+
+def _under(key_id: str | None) -> str:
+    return "without a signing key" if key_id is None else f"under the signing key {key_id}"
