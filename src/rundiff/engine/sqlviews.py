@@ -91,7 +91,8 @@ def _register(connection: duckdb.DuckDBPyConnection, backends: Backends) -> None
         f"CREATE VIEW sync_write_records AS {' UNION ALL BY NAME '.join(parts) or _NO_RECORDS}"
     )
     if groups:
-        allowed = ", ".join(_text(path) for paths in groups for path in paths)
+        named = {name for paths in groups for path in paths for name in (path, glob.escape(path))}
+        allowed = ", ".join(_text(name) for name in sorted(named))
         connection.execute(f"SET allowed_paths = [{allowed}]")
 
 
