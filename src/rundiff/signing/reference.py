@@ -41,7 +41,7 @@ _NANOSECONDS_PER_UNIT = {"W": 604_800 * 10**9, "D": 86_400 * 10**9, "h": 3_600 *
 }
 
 
-class UnsignableValue(ValueError):  # noqa: N818 - named for what the caller met, like all errors here
+class UnsignableValue(ValueError):
     """A value that has no signature; `field` is the top-level field that holds it, where known."""
 
     def __init__(self, reason: str, field: str | None = None) -> None:
