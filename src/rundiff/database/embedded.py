@@ -83,10 +83,12 @@ class EmbeddedDatabase:
                             "another run has taken this sync over; this one stops and its result is not used"
                         )
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                # SQLite may have ended the transaction itself, as it does when the disk is full.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
         except sqlite3.Error as error:
             raise StorageError(
                 f"the database {self.path} can't be written ({error}); free disk space or mend its "

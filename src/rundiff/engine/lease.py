@@ -7,6 +7,7 @@ noticing.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -62,7 +63,9 @@ class Lease:
         if handle is None:
             return
         try:
-            self._database.release(self._sync_id, self.token)
+            # What it says of the holder matters only while the lock is held.
+            with contextlib.suppress(StorageError):
+                self._database.release(self._sync_id, self.token)
         finally:
             os.close(handle)
 
