@@ -9,7 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.columns import conform, unify_types
@@ -26,6 +25,7 @@ from rundiff.baseline.segments import (
 )
 from rundiff.durable import write_file
 from rundiff.engine.changeset import ChangeSet
+from rundiff.engine.log import log_type, read_log
 from rundiff.signing.contract import FORMAT_VERSION
 from rundiff.stores.contract import SignatureStore
 
@@ -116,13 +116,12 @@ def _first_base(folder: Path, changes: ChangeSet, run: int) -> tuple[SegmentInfo
     if not changes.creates.exists():
         empty = Segment.empty(pa.struct([]))
         return _write(folder, "base", empty.schema, iter([])), 0
-    with pq.ParquetFile(changes.creates) as file:
-        schema = entry_schema(file.schema_arrow.field("primary_key").type)
-        batches = (
-            entries((batch.column(0), batch.column(1)), batch.column(2), run)
-            for batch in file.iter_batches(batch_size=1 << 17, columns=_COLUMNS)
-        )
-        info = _write(folder, "base", schema, batches)
+    schema = entry_schema(log_type(changes.creates, "primary_key"))
+    batches = (
+        entries((batch.column(0), batch.column(1)), batch.column(2), run)
+        for batch in read_log(changes.creates, columns=_COLUMNS)
+    )
+    info = _write(folder, "base", schema, batches)
     return info, info.rows
 
 
@@ -137,11 +136,10 @@ def newer_entries(changes: ChangeSet, run: int, refused: Collection[bytes]) -> t
     ):
         if not path.exists():
             continue
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1 << 17, columns=_COLUMNS):
-                kept = _without(batch, refused)
-                added += growth * kept.num_rows
-                parts.append(entries((kept.column(0), kept.column(1)), kept.column(2), run, flags))
+        for batch in read_log(path, columns=_COLUMNS):
+            kept = _without(batch, refused)
+            added += growth * kept.num_rows
+            parts.append(entries((kept.column(0), kept.column(1)), kept.column(2), run, flags))
     if changes.entries.exists():
         with pa.memory_map(str(changes.entries)) as source:
             for batch in pa.ipc.open_file(source).read_all().to_batches():
@@ -190,8 +188,7 @@ def logged_keys(changes: ChangeSet, keys: Collection[bytes]) -> set[bytes]:
     found: set[bytes] = set()
     for path in (changes.deletes, changes.updates, changes.creates):
         if path.exists():
-            with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(columns=["primary_key_signature"]):
-                    column = batch.column(0).cast(pa.binary())
-                    found.update(column.filter(pc.is_in(column, value_set=wanted)).to_pylist())
+            for batch in read_log(path, columns=["primary_key_signature"]):
+                column = batch.column(0).cast(pa.binary())
+                found.update(column.filter(pc.is_in(column, value_set=wanted)).to_pylist())
     return found

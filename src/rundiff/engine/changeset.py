@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from rundiff.engine.log import CREATES, DELETES, UPDATES
+from rundiff.engine.log import CREATES, DELETES, UPDATES, unreadable
 
 __all__ = ["ENTRIES", "META", "Aside", "ChangeSet", "Findings", "changed_findings"]
 
@@ -99,8 +99,12 @@ class ChangeSet(msgspec.Struct, frozen=True):
 
     @classmethod
     def load(cls, folder: Path) -> ChangeSet:
-        """Read a saved change set."""
-        return cls(folder, msgspec.json.decode((folder / META).read_bytes(), type=Findings))
+        """Read a saved change set; raises `StorageError` if it is missing or damaged."""
+        path = folder / META
+        try:
+            return cls(folder, msgspec.json.decode(path.read_bytes(), type=Findings))
+        except (OSError, msgspec.DecodeError) as error:
+            raise unreadable(path, error) from error
 
 
 def changed_findings(findings: Findings, **values: Any) -> Findings:

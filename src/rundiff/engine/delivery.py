@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rundiff.database.contract import Acknowledged, Database, Failure, Sealed
 from rundiff.destinations.contract import ChangeBatch, Destination, Position, Target
-from rundiff.engine.log import CREATES, UPDATES, change_batches
+from rundiff.engine.log import CREATES, UPDATES, change_batches, log_type
 from rundiff.engine.views import Progress
 from rundiff.errors import DestinationLost, RecordsRefused
 
@@ -82,14 +82,13 @@ class Delivery:
     def prepare(self) -> None:
         """Make the target fit for the records' fields; no change is written yet."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         from rundiff.baseline.columns import unify_types
 
         kind: pa.DataType = pa.null()
         for name, rows in ((UPDATES, self.sealed.updates), (CREATES, self.sealed.creates)):
             if rows:
-                kind = unify_types(kind, pq.read_schema(self.folder / name).field("data").type)
+                kind = unify_types(kind, log_type(self.folder / name, "data"))
         if not pa.types.is_null(kind):
             self.destination.prepare(self.target, pa.schema(list(kind)))
 

@@ -6,7 +6,6 @@ import hashlib
 import shutil
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.order import words
@@ -14,7 +13,7 @@ from rundiff.compare.seen import Seen
 from rundiff.database.contract import Held
 from rundiff.durable import sync_file, sync_folder
 from rundiff.engine.changeset import ChangeSet, changed_findings
-from rundiff.engine.log import LogWriter
+from rundiff.engine.log import LogWriter, read_log
 from rundiff.engine.session import Session
 from rundiff.model import Match
 
@@ -29,8 +28,8 @@ def still_deletable(
     Gives their number and their digest.
     """
     digest = hashlib.sha256()
-    with pq.ParquetFile(source.deletes) as file, LogWriter(target.deletes) as writer:
-        for batch in file.iter_batches(batch_size=1 << 17):
+    with LogWriter(target.deletes) as writer:
+        for batch in read_log(source.deletes):
             match, position = baseline.lookup.probe(batch.column(0), batch.column(1))
             keep = match == Match.SAME
             if seen is not None:

@@ -21,6 +21,7 @@ from rundiff.baseline.order import SIGNATURE
 from rundiff.database.contract import Sealed
 from rundiff.destinations.contract import ChangeBatch
 from rundiff.durable import sync_file, sync_folder
+from rundiff.errors import StorageError
 from rundiff.model import Action
 
 __all__ = [
@@ -31,7 +32,10 @@ __all__ = [
     "LogWriter",
     "change_batches",
     "log_schema",
+    "log_type",
+    "read_log",
     "seal_folder",
+    "unreadable",
 ]
 
 DELETES, UPDATES, CREATES = "deletes.parquet", "updates.parquet", "creates.parquet"
@@ -81,6 +85,8 @@ class LogWriter:
                 # Signatures are random bytes: neither a dictionary nor their statistics beyond the
                 # row group's bounds would help.
                 use_dictionary=[f"data.{f.name}" for f in batch.schema.field("data").type],
+                # What is read back to be delivered must be what was written.
+                write_page_checksum=True,
                 write_page_index=False,
             )
         for start in range(0, batch.num_rows, ROW_GROUP):
@@ -101,6 +107,31 @@ def seal_folder(folder: Path, target: Path) -> None:
     sync_folder(target.parent)
 
 
+def read_log(path: Path, size: int = 1 << 17, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Read one file of the log, its checksums verified; raises `StorageError` if it is missing or damaged."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            yield from file.iter_batches(batch_size=size, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(path, error) from error
+
+
+def log_type(path: Path, column: str) -> pa.DataType:
+    """Give the type of a column of a log file; raises `StorageError` like `read_log`."""
+    try:
+        return pq.read_schema(path).field(column).type
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> StorageError:
+    """Say that a file which the database names is missing or damaged."""
+    what = "is missing" if isinstance(error, FileNotFoundError) else f"can't be read ({error})"
+    return StorageError(
+        f"the file {path} {what}; restore it from a backup, or `rundiff reset` the sync to start it anew"
+    )
+
+
 def change_batches(
     folder: Path, run: int, sealed: Sealed, size: int, after: int = 0
 ) -> Iterator[ChangeBatch]:
@@ -113,16 +144,17 @@ def change_batches(
     ):
         if rows and after < offset + rows:
             sequence = offset + 1
-            with pq.ParquetFile(folder / name) as file:
-                for batch in file.iter_batches(batch_size=size):
-                    last = sequence + batch.num_rows - 1
-                    if last > after:
-                        skip = max(0, after + 1 - sequence)
-                        yield ChangeBatch(
-                            run=run,
-                            first_sequence=sequence + skip,
-                            action=action,
-                            records=batch.slice(skip),
-                        )
-                    sequence = last + 1
+            for batch in read_log(folder / name, size):
+                last = sequence + batch.num_rows - 1
+                if last > after:
+                    skip = max(0, after + 1 - sequence)
+                    yield ChangeBatch(
+                        run=run,
+                        first_sequence=sequence + skip,
+                        action=action,
+                        records=batch.slice(skip),
+                    )
+                sequence = last + 1
+            if sequence != offset + rows + 1:
+                raise unreadable(folder / name, ValueError(f"{rows:,} records expected"))
         offset += rows

@@ -22,7 +22,7 @@ from rundiff.engine.report import planned_result
 from rundiff.engine.session import Backends, refuse_other, store_destination
 from rundiff.engine.starting import start
 from rundiff.engine.views import Plan
-from rundiff.errors import ConfigurationError, StateChanged
+from rundiff.errors import ConfigurationError, StateChanged, StorageError
 from rundiff.settings import DestinationOptions, SyncSettings
 from rundiff.sources import open_source
 
@@ -118,7 +118,7 @@ def unpack(path: Path, folder: Path) -> tuple[ChangeSet, SyncSettings]:
             for name in names:
                 archive.extract(name, folder)
         changes = ChangeSet.load(folder)
-    except (zipfile.BadZipFile, KeyError, msgspec.DecodeError, FileNotFoundError) as error:
+    except (zipfile.BadZipFile, KeyError, msgspec.DecodeError, StorageError) as error:
         raise ConfigurationError(f"{path} is not a plan; `rundiff plan … --out {path}` makes one") from error
     if header.kind != _KIND:
         raise ConfigurationError(f"{path} is a plan of another version of Rundiff; make it anew")

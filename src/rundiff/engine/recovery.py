@@ -32,7 +32,7 @@ def recover(session: Session, settings: SyncSettings) -> None:
             _finish(execution, settings)
         except Fenced:
             raise
-        except DestinationError:
+        except (DestinationError, StorageError):
             if not settings.full_refresh:
                 raise
             execution.discard()
@@ -56,14 +56,8 @@ def _finish(execution: Execution, settings: SyncSettings) -> None:
             raise BaselineLost(lost_sentence(name, str(error))) from error
         lost = error
     if found is None or found.run <= run.run:
-        try:
-            changes = ChangeSet.load(session.log(run.run))
-            execution.deliver(changes, settings.batch_size)
-        except OSError as error:
-            raise StorageError(
-                f"sync {name}: run {run.run} was cut off while delivering, and its write log can't be read "
-                f"({error}). Restore {session.log(run.run)}, or `rundiff reset {name}` to start this sync anew"
-            ) from error
+        changes = ChangeSet.load(session.log(run.run))
+        execution.deliver(changes, settings.batch_size)
         refused = [f for f in database.failures(session.sync.sync_id, run.run) if f.sequence > 0]
         if lost is None or not refused:
             execution.commit(changes)

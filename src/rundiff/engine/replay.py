@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Iterator
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.columns import unify_types
@@ -18,7 +17,7 @@ from rundiff.database.contract import StoredRun
 from rundiff.destinations.contract import Position
 from rundiff.engine.candidate import newer_entries, publish
 from rundiff.engine.changeset import ChangeSet
-from rundiff.engine.log import DELETES
+from rundiff.engine.log import DELETES, read_log
 from rundiff.engine.run import changed, sweep
 from rundiff.engine.session import Backends, Session, generation_of
 from rundiff.errors import StateChanged
@@ -110,15 +109,12 @@ def deleted_since(
         last = Position(run=run.run, sequence=0 if run.sealed is None else run.sealed.deletes)
         if not path.exists() or (found is not None and found.reaches(last)):
             continue
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(
-                columns=["primary_key_signature", "data_signature", "primary_key"]
-            ):
-                match, _ = baseline.lookup.probe(batch.column(0), batch.column(1))
-                gone = batch.filter(pa.array(match == Match.NEW))
-                if gone.num_rows:
-                    made = entries((gone.column(0), gone.column(1)), gone.column(2), run.run)
-                    parts.append(pa.Table.from_batches([made]))
+        for batch in read_log(path, columns=["primary_key_signature", "data_signature", "primary_key"]):
+            match, _ = baseline.lookup.probe(batch.column(0), batch.column(1))
+            gone = batch.filter(pa.array(match == Match.NEW))
+            if gone.num_rows:
+                made = entries((gone.column(0), gone.column(1)), gone.column(2), run.run)
+                parts.append(pa.Table.from_batches([made]))
     if not parts:
         return None
     kind: pa.DataType = pa.null()
