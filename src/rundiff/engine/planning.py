@@ -15,7 +15,7 @@ import msgspec
 
 from rundiff.database.contract import StoredSync
 from rundiff.destinations.contract import Destination, Target
-from rundiff.engine.changeset import ChangeSet
+from rundiff.engine.changeset import ChangeSet, Findings
 from rundiff.engine.finding import Finder
 from rundiff.engine.inspect import plan_sample
 from rundiff.engine.report import planned_result
@@ -26,7 +26,7 @@ from rundiff.errors import ConfigurationError, StateChanged, StorageError
 from rundiff.settings import DestinationOptions, SyncSettings
 from rundiff.sources import open_source
 
-__all__ = ["preview", "unpack"]
+__all__ = ["preview", "refuse_other_plan", "unpack"]
 
 _PLAN = "plan.json"
 _KIND = "rundiff plan 1"
@@ -107,6 +107,19 @@ def _pack(changes: ChangeSet, settings: SyncSettings, destination: Destination, 
         for path in sorted(changes.folder.iterdir()):
             archive.write(path, path.name)
     os.replace(temporary, out)
+
+
+def refuse_other_plan(findings: Findings, settings: SyncSettings, destination: Destination) -> None:
+    """Refuse to deliver a plan as another sync, or to another destination, than it was made for."""
+    if (findings.name, findings.primary_key) != (settings.name, settings.primary_key):
+        raise ConfigurationError(
+            f"the plan was made for sync {findings.name} with the primary key {', '.join(findings.primary_key)}, "
+            f"not for sync {settings.name} with {', '.join(settings.primary_key)}; apply it as that sync"
+        )
+    if findings.destination != destination.identity:
+        raise ConfigurationError(
+            f"the plan was made for {findings.destination}, not for {destination.identity}; make it anew"
+        )
 
 
 def unpack(path: Path, folder: Path) -> tuple[ChangeSet, SyncSettings]:

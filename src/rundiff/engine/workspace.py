@@ -75,7 +75,7 @@ class Workspace:
         from rundiff.sources import open_source
 
         source = open_source(settings.source)
-        destination = open_sink(settings.destination)
+        destination = open_sink(settings.destination, refuse_caller=settings.name)
         backends = self.backends(progress)
         with Session.open(backends, settings, destination, source.location) as session:
             recover(session, settings)
@@ -97,7 +97,7 @@ class Workspace:
         `settings` bring the destination's secrets back, which a plan does not store.
         """
         from rundiff.engine.approval import apply_changes
-        from rundiff.engine.planning import unpack
+        from rundiff.engine.planning import refuse_other_plan, unpack
         from rundiff.engine.recovery import recover
         from rundiff.engine.session import Session
 
@@ -105,7 +105,8 @@ class Workspace:
         try:
             changes, planned = unpack(path, folder)
             chosen = settings or planned
-            destination = open_sink(chosen.destination)
+            destination = open_sink(chosen.destination, refuse_caller=chosen.name)
+            refuse_other_plan(changes.findings, chosen, destination)
             backends = self.backends(progress)
             with Session.open(backends, chosen, destination, changes.findings.source) as session:
                 recover(session, chosen)
@@ -119,7 +120,7 @@ class Workspace:
         from rundiff.engine.recovery import recover
 
         settings = self._stored_settings(name, destination_url)
-        with self._take(name, open_sink(settings.destination)) as session:
+        with self._take(name, open_sink(settings.destination, refuse_caller=name)) as session:
             recover(session, settings)
             return approval.approve(session, settings, digest)
 
@@ -243,11 +244,20 @@ class Workspace:
         return sqlviews.query(self._backends, query)
 
 
-def open_sink(options: DestinationOptions) -> Destination:
-    """Open a destination; none given means that the caller delivers."""
+def open_sink(options: DestinationOptions, *, refuse_caller: str | None = None) -> Destination:
+    """Open a destination; none given means that the caller delivers.
+
+    Who would deliver something gives the sync's name as `refuse_caller`: nobody would receive it.
+    """
     if options.url is None:
         from rundiff.engine.caller import CallerDestination
 
+        if refuse_caller is not None:
+            raise ConfigurationError(
+                f"sync {refuse_caller} has no destination: its changes go to the program that calls "
+                "rundiff.changes. Name a destination, or call rundiff.changes; with a higher limit, such as "
+                "max_delete_percent=100, it gives what a guard holds"
+            )
         return CallerDestination()
     from rundiff.destinations import open_destination
 
