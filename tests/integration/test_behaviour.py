@@ -425,3 +425,102 @@ class TestChanges:
             thread.start()
             thread.join()
         assert outcome == [rundiff.SyncBusy]
+
+
+def test_a_field_that_changed_records_lack_becomes_null(crm: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.csv").write_text("id,v,n\n1,a,5\n")
+    (folder / "b.csv").write_text("id,v,n\n2,b,6\n")
+    sync(str(folder / "*.csv"), crm).run()
+    (folder / "a.csv").write_text("id,v\n1,a\n")
+    assert sync(str(folder / "*.csv"), crm).run().counts.updated == 1
+    with sqlite3.connect(crm) as connection:
+        assert connection.execute("SELECT id, n FROM people ORDER BY id").fetchall() == [(1, None), (2, 6)]
+
+
+def test_a_dropped_field_becomes_null_and_is_named(crm: Path) -> None:
+    sync([{"id": 1, "v": "a", "n": 5}], crm).run()
+    sync([{"id": 1, "v": "a"}], crm, on_dropped_field="update").run()
+    with sqlite3.connect(crm) as connection:
+        assert connection.execute("SELECT id, v, n FROM people").fetchall() == [(1, "a", None)]
+    assert [e.change.changed_fields for e in sync(None, crm).history({"id": 1})] == [None, ("n",)]
+
+
+def test_each_file_of_a_glob_is_held_to_its_own_last_newline(crm: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.csv").write_text("id,v\n1,aaa\n2,bbb\n")
+    (folder / "b.csv").write_text("id,v\n3,ccc")
+    assert sync(str(folder / "*.csv"), crm).run().counts.created == 3
+    (folder / "a.csv").write_text("id,v\n1,aaa\n2,b")
+    result = sync(str(folder / "*.csv"), crm).run()
+    assert (result.complete, result.counts.unreadable, result.counts.deleted) == (False, 1, 0)
+    assert held(crm) == [(1, "aaa"), (2, "bbb"), (3, "ccc")]
+
+
+def test_repeated_deletions_count_neither_for_guards_nor_for_live_records(crm: Path, home: Path) -> None:
+    import shutil
+
+    from rundiff.engine.workspace import Workspace
+    from rundiff.settings import Storage
+
+    sync(people(150), crm).run()
+    shutil.copy(crm, crm.with_suffix(".old"))
+    sync(people(136), crm).run()
+    sync(people(123), crm).run()
+    sync(people(111), crm).run()
+    for _ in range(2):
+        shutil.copy(crm.with_suffix(".old"), crm)
+        result = sync(people(111), crm, full_refresh=True).run()
+        assert (result.status, result.counts.deleted) == ("committed", 39)
+        assert len(held(crm)) == 111
+    with Workspace(Storage(home=str(home))) as workspace:
+        assert workspace.syncs()[0].records == 111
+    assert sync(people(1), crm).run().counts.deletes_held == 110
+
+
+def test_a_rollback_beyond_a_reset_is_refused(crm: Path, home: Path) -> None:
+    from rundiff.engine.workspace import Workspace
+    from rundiff.settings import Storage
+
+    sync(people(2), crm).run()
+    sync(None, crm).reset()
+    with Workspace(Storage(home=str(home))) as workspace, pytest.raises(rundiff.StateChanged):
+        workspace.rollback("s", 1)
+
+
+def test_a_held_run_with_deletions_is_approved_as_a_whole(crm: Path) -> None:
+    sync(people(200), crm).run()
+    rows = [{"id": i, "v": "new"} for i in range(100)]
+    assert sync(rows, crm, max_updates_percent=10).run().status == "held"
+    result = sync(rows, crm).approve()
+    assert (result.status, result.counts.updated, result.counts.deleted) == ("committed", 100, 100)
+    assert len(held(crm)) == 100
+
+
+def test_a_lost_database_is_not_taken_for_a_first_run(home: Path, tmp_path: Path) -> None:
+    stream = str(tmp_path / "out.jsonl")
+    rundiff.sync(people(3), primary_key="id", name="s", destination=stream)
+    for path in home.glob("rundiff.sqlite*"):
+        path.unlink()
+    with pytest.raises(rundiff.BaselineLost, match="database does not know") as caught:
+        rundiff.sync(people(3), primary_key="id", name="s", destination=stream)
+    assert caught.value.result is not None
+    assert caught.value.result.baseline == "lost"
+    result = rundiff.sync(
+        people(3), primary_key="id", name="s", destination=stream, on_lost_baseline="rebaseline"
+    )
+    assert (result.baseline, result.counts.written) == ("lost", 0)
+    assert rundiff.sync(people(3), primary_key="id", name="s", destination=stream).counts.unchanged == 3
+
+
+def test_leading_nulls_do_not_spoil_a_type(tmp_path: Path) -> None:
+    rows = [{"id": i, "v": None if i < 10_000 else i} for i in range(10_003)]
+    rundiff.sync(rows, primary_key="id", name="s", destination=f"duckdb:///{tmp_path}/d.duckdb", into="t")
+    import duckdb
+
+    with duckdb.connect(f"{tmp_path}/d.duckdb") as connection:
+        assert connection.execute(
+            "SELECT typeof(v), max(v) FROM t WHERE v IS NOT NULL GROUP BY 1"
+        ).fetchall() == [("BIGINT", 10_002)]

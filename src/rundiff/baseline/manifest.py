@@ -42,6 +42,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Of the last complete run."""
     ends_with_newline: bool | None = None
     """Of the last complete run, for text sources."""
+    newlines: dict[str, bool] = {}
+    """The same for each file."""
 
     def encode(self) -> bytes:
         """Give the manifest as JSON."""

@@ -187,8 +187,11 @@ class Database(Protocol):
     def unfinished(self, sync_id: str) -> Sequence[StoredRun]:
         """List runs that are reading, sealed or delivering, oldest first."""
 
-    def set_sync(self, sync: StoredSync, token: int) -> None:
-        """Store all of a sync's changeable state (reset, rollback, discard, compaction)."""
+    def set_sync(self, sync: StoredSync, token: int, void: tuple[int, str] | None = None) -> None:
+        """Store all of a sync's changeable state (reset, rollback, discard, compaction).
+
+        With `void` (a run and a reason), note at once of all runs after it that they no longer count.
+        """
 
     def tables(self) -> Mapping[str, list[dict[str, Any]]]:
         """Give syncs, runs and failures as rows, for the SQL views."""

@@ -151,10 +151,16 @@ class EmbeddedDatabase:
                 ],
             )
 
-    def set_sync(self, sync: StoredSync, token: int) -> None:
-        """Store all of a sync's changeable state."""
+    def set_sync(self, sync: StoredSync, token: int, void: tuple[int, str] | None = None) -> None:
+        """Store all of a sync's changeable state; `void` names the runs that no longer count."""
         with self._transaction(sync.sync_id, token):
             self._write_sync(sync)
+            if void is not None:
+                self._db.execute(
+                    "UPDATE runs SET details = json_set(details, '$.void', ?)"
+                    " WHERE sync_id = ? AND run > ? AND json_extract(details, '$.void') IS NULL",
+                    [void[1], sync.sync_id, void[0]],
+                )
 
     def _write_sync(self, sync: StoredSync) -> None:
         done = sync.acknowledged

@@ -53,7 +53,7 @@ def approve(session: Session, settings: SyncSettings, digest: str | None) -> Run
             _refuse_moved(session, held.manifest, "the held run")
             for path in kept.folder.iterdir():
                 shutil.copyfile(path, folder / path.name)
-            changes = ChangeSet(folder, changed_findings(kept.findings, hold_run=None))
+            changes = ChangeSet(folder, changed_findings(kept.findings, hold_run=None, hold_deletions=None))
         changes.save()
         sealed = execution.seal(changes)
         return deliver_changes(execution, sealed, settings.batch_size)

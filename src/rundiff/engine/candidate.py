@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from rundiff.baseline.segments import (
 from rundiff.durable import write_file
 from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.log import log_type, read_log
+from rundiff.model import Match
 from rundiff.signing.contract import FORMAT_VERSION
 from rundiff.stores.contract import SignatureStore
 
@@ -57,7 +59,7 @@ def build_candidate(
         base, live = _first_base(folder, changes, number)
     else:
         newer, added = newer_entries(changes, number, refused)
-        live = baseline.live + added
+        live = baseline.live + added + _unknown_deletions(changes, baseline)
         if first:
             base = _write(folder, "base", newer.schema, iter(newer.batches))
         elif newer.rows:
@@ -91,6 +93,7 @@ def build_candidate(
         ends_with_newline=_last_complete(
             findings.complete, findings.ends_with_newline, before and before.ends_with_newline
         ),
+        newlines=_last_complete(findings.complete, findings.newlines, before and before.newlines),
     )
     publish(store, manifest)
     return manifest
@@ -158,6 +161,28 @@ def newer_entries(changes: ChangeSet, run: int, refused: Collection[bytes]) -> t
     table = pa.Table.from_batches(alike, schema)
     order = argsort(words(table.column("primary_key_signature")))
     return Segment(table.take(pa.array(order)).combine_chunks().to_batches(), schema), added
+
+
+def _unknown_deletions(changes: ChangeSet, baseline: Baseline) -> int:
+    """Count deletions of keys that the baseline does not hold: those that a full refresh repeats."""
+    if not changes.findings.repeated or not changes.deletes.exists():
+        return 0
+    unknown = 0
+    for batch in read_log(changes.deletes):
+        match, _ = baseline.lookup.probe(batch.column(0), batch.column(1))
+        unknown += int((match == Match.NEW).sum())
+    return unknown
+
+
+def digest_of(changes: ChangeSet) -> str:
+    """SHA-256 over all signatures of a change set, in hex."""
+    digest = hashlib.sha256()
+    for path in (changes.deletes, changes.updates, changes.creates):
+        digest.update(path.name.encode())
+        for batch in read_log(path) if path.exists() else ():
+            digest.update(words(batch.column(0)).tobytes())
+            digest.update(words(batch.column(1)).tobytes())
+    return digest.hexdigest()
 
 
 def _without(batch: pa.RecordBatch, refused: Collection[bytes]) -> pa.RecordBatch:

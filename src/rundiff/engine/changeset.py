@@ -50,6 +50,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...]
     """Why the reading was incomplete."""
     ends_with_newline: bool | None
+    newlines: dict[str, bool] = {}
     signing_key_id: str | None
     counts: dict[str, int]
     """The counts of `--json` as far as reading tells them; `deleted` before guards."""
@@ -60,6 +61,8 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     digest: str = ""
     """SHA-256 over what would be held or approved."""
     extra_entries: int = 0
+    repeated: int = 0
+    """Deletions among `deleted` that were written before."""
     aside: tuple[Aside, ...] = ()
     """Records that were set aside before they became write records."""
     existing: int = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,8 +48,8 @@ class Comparing:
     folder: Path
     primary_key: tuple[str, ...]
     compared: tuple[str, ...]
-    pinned: Collection[str]
-    """Fields that ever had a value."""
+    fields: Mapping[str, pa.DataType]
+    """All fields of this and earlier readings, in order; the null type where there never was a value."""
     baseline: Baseline
     seen: Seen
     previous: PreviousRecords
@@ -73,6 +73,8 @@ class Found:
     conflicts: int = 0
     existing: int = 0
     extra_entries: int = 0
+    repeated: int = 0
+    """Deletions written before that are written again, at a full refresh."""
     conflict_samples: list[str] = field(default_factory=list)
     aside: list[Aside] = field(default_factory=list)
     digest: Any = field(default_factory=hashlib.sha256)
@@ -99,7 +101,7 @@ def find_changes(work: Comparing, spool: Spool, read: Read) -> Found:
     """Write creates and updates; count the rest."""
     found = Found(duplicates=work.seen.dropped_duplicates)
     found.unchanged = int(np.count_nonzero(work.seen.implied))
-    data_type = _typed(spool.data_type, work.pinned)
+    data_type = _whole(spool.data_type, work.fields)
     key_type = (
         pa.struct([data_type.field(name) for name in work.primary_key]) if spool.rows else pa.struct([])
     )
@@ -131,12 +133,18 @@ def _digest(digest: Any, decision: Decision, batch: pa.RecordBatch) -> None:
     digest.update(words(batch.column("data_signature")).tobytes())
 
 
-def _typed(kind: pa.StructType, pinned: Collection[str]) -> pa.StructType:
-    """Give fields that never had a value the null type, whatever a source calls them.
+def _whole(kind: pa.StructType, fields: Mapping[str, pa.DataType]) -> pa.StructType:
+    """Give the type of whole records: with all fields ever known, not just those of the changed ones.
 
-    A destination can then wait with the type of their columns until there is a value.
+    A field that a changed record lacks is null, and must become so in the destination. Fields that
+    never had a value have the null type, whatever a source calls them: a destination can then wait
+    with the type of their columns until there is one.
     """
-    return pa.struct([f if f.name in pinned else pa.field(f.name, pa.null()) for f in kind])
+    spooled = {f.name: f.type for f in kind}
+    types = {
+        name: known if pa.types.is_null(known) else spooled.get(name, known) for name, known in fields.items()
+    }
+    return pa.struct([pa.field(name, known) for name, known in {**spooled, **types}.items()])
 
 
 def _contest(read: Read) -> tuple[npt.NDArray[np.int64], pa.ChunkedArray] | None:
@@ -374,7 +382,9 @@ def find_deletions(work: Comparing, found: Found, stale: pa.Table | None = None)
     decision = decide(known=live, read=work.seen.read, same=True)
     gone = work.baseline.take(np.flatnonzero(decision == Decision.DELETE))
     if stale is not None:
+        before = gone.num_rows
         gone = _with_stale(work, gone, stale)
+        found.repeated = gone.num_rows - before
     if gone.num_rows == 0:
         return
     kind = work.previous.data_type(gone.column("written_run").to_numpy())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,8 +93,10 @@ class Finder:
         work = Comparing(
             folder=self.folder,
             primary_key=settings.primary_key,
-            compared=fields,
-            pinned={*read.pins, *(() if baseline.manifest is None else baseline.manifest.pins)},
+            compared=tuple(
+                dict.fromkeys([*fields, *(() if baseline.manifest is None else baseline.manifest.fields)])
+            ),
+            fields=_fields(read, {} if baseline.manifest is None else baseline.manifest.pins),
             baseline=baseline,
             seen=self.seen,
             previous=PreviousRecords(
@@ -113,7 +115,8 @@ class Finder:
         if spool.rows:
             # Refused here, before anything is written, and not in the middle of a delivery.
             self.destination.check(
-                self.target, {f.name: f.type for f in spool.data_type if f.name in work.pinned}
+                self.target,
+                {f.name: f.type for f in spool.data_type if not pa.types.is_null(work.fields[f.name])},
             )
         if deletions:
             find_deletions(work, found, started.stale)
@@ -123,7 +126,8 @@ class Finder:
                 read=read.valid,
                 creates=found.created,
                 updates=found.updated,
-                deletes=found.deleted,
+                # Those that are repeated were judged when they were found.
+                deletes=found.deleted - found.repeated,
             ),
             settings.guards,
         )
@@ -139,6 +143,7 @@ class Finder:
             primary_key=self.settings.primary_key,
             pins=None if manifest is None else manifest.pins,
             ended_with_newline=None if manifest is None else manifest.ends_with_newline,
+            newlines={} if manifest is None else manifest.newlines,
         )
         assert self.seen is not None  # noqa: S101 -- set by the only caller
         last = 0.0
@@ -290,6 +295,7 @@ class Finder:
             complete=not reasons,
             reasons=tuple(reasons),
             ends_with_newline=read.end.ends_with_newline,
+            newlines=dict(read.end.newlines),
             signing_key_id=None if key is None else key.id,
             counts={
                 "records_read": read.records,
@@ -308,6 +314,7 @@ class Finder:
             hold_run=verdict.hold_run,
             digest=(found.whole_digest if verdict.hold_run else found.digest).hexdigest(),
             extra_entries=found.extra_entries,
+            repeated=found.repeated,
             aside=tuple(aside),
             existing=found.existing,
             signer=signer_name(),
@@ -320,6 +327,15 @@ class Finder:
     def _say(self, phase: str, done: int) -> None:
         if self.backends.progress is not None:
             self.backends.progress(Progress(phase=phase, done=done))
+
+
+def _fields(read: Read, before: Mapping[str, str]) -> dict[str, pa.DataType]:
+    """Give all fields with their pinned types, those of earlier readings included."""
+    from rundiff.sources.pins import arrow_type_of
+
+    pins = {**before, **read.pins}
+    names = dict.fromkeys([*read.fields, *pins])
+    return {name: arrow_type_of(pins[name]) if name in pins else pa.null() for name in names}
 
 
 def unknown_writers(destination: Destination, target: Target, known: set[str], *, shared: bool) -> str | None:
@@ -337,9 +353,15 @@ def unknown_writers(destination: Destination, target: Target, known: set[str], *
 
 def lost_sentence(name: str, reason: str) -> str:
     """Say that a baseline is lost, and what can be done."""
+    # Without the database that knew the runs there is no write log to make it from.
+    rebuild = (
+        ""
+        if "the database" in reason
+        else f"Use `rundiff rebuild {name}` to make it anew from the write log, or r"
+    )
     return (
-        f"sync {name}: the baseline is lost: {reason}. Nothing was written. Use `rundiff rebuild {name}` "
-        "to make it anew from the write log, or run with --on-lost-baseline rebaseline (take the source "
+        f"sync {name}: the baseline is lost: {reason}. Nothing was written. "
+        f"{rebuild or 'R'}un with --on-lost-baseline rebaseline (take the source "
         "as what the destination holds) or resend (write all records again)"
     )
 

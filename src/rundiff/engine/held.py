@@ -32,8 +32,12 @@ def still_deletable(
         for batch in read_log(source.deletes):
             match, position = baseline.lookup.probe(batch.column(0), batch.column(1))
             keep = match == Match.SAME
+            if source.findings.repeated:
+                # Deletions that a full refresh repeats are of keys that the baseline no longer holds.
+                keep |= match == Match.NEW
             if seen is not None:
-                keep[keep] = ~seen.read[position[keep]]
+                known = keep & (position >= 0)
+                keep[known] = ~seen.read[position[known]]
             kept = batch.filter(pa.array(keep))
             digest.update(words(kept.column(0)).tobytes())
             digest.update(words(kept.column(1)).tobytes())

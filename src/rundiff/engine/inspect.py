@@ -15,6 +15,7 @@ from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.log import CREATES, DELETES, UPDATES
 from rundiff.engine.previous import PreviousRecords
 from rundiff.engine.reading import SAMPLES, compared_fields
+from rundiff.engine.records import values
 from rundiff.engine.report import failed_result, result_from_json
 from rundiff.engine.session import Backends, StoredDestination
 from rundiff.engine.views import Change, FieldSchema, HeldSet, HistoryEntry, RunView, SyncView
@@ -82,7 +83,7 @@ def held_view(backends: Backends, sync: StoredSync) -> HeldSet | None:
         if path.exists() and len(sample) < SAMPLES:
             with pq.ParquetFile(path) as file:
                 batch = next(file.iter_batches(batch_size=SAMPLES, columns=["primary_key"]))
-                sample += batch.column(0).to_pylist()
+                sample += values(batch.column(0))
     return HeldSet(
         run=held.run,
         what=held.what,
@@ -176,7 +177,8 @@ def history(backends: Backends, sync: StoredSync, key: Mapping[str, Any]) -> Seq
                 status=str(_status(run, sequence, sync, failed)),
             )
         )
-        before = after
+        if entries[-1].status != RecordStatus.FAILED:
+            before = after
     return entries
 
 
@@ -244,7 +246,8 @@ def _find(path: Any, wanted: bytes) -> tuple[int, dict[str, Any]] | None:
                 keys = file.read_row_group(group, columns=["primary_key_signature"]).column(0)
                 row = pc.index(keys.cast(pa.binary()), wanted).as_py()
                 if row >= 0:
-                    record = file.read_row_group(group).slice(row, 1).to_pylist()[0]
+                    found = file.read_row_group(group).slice(row, 1).combine_chunks().to_batches()[0]
+                    record = {name: values(found.column(name))[0] for name in found.schema.names}
                     return start + row, record
             start += meta.num_rows
     return None
@@ -267,7 +270,9 @@ def plan_sample(backends: Backends, changes: ChangeSet, sync: StoredSync | None)
         before: list[Any] = [None] * batch.num_rows
         if action is Action.UPDATE:
             before = _last_data(previous, batch.column("primary_key_signature"), runs)
-        for record, old in zip(batch.to_pylist(), before, strict=True):
+        columns = {name: values(batch.column(name)) for name in batch.schema.names}
+        records = [{name: column[row] for name, column in columns.items()} for row in range(batch.num_rows)]
+        for record, old in zip(records, before, strict=True):
             deleted = action is Action.DELETE
             sample.append(
                 Change(
@@ -291,7 +296,7 @@ def _last_data(previous: PreviousRecords, signatures: pa.Array, runs: Sequence[i
         kind = previous.data_type(written)
         if pa.types.is_null(kind):
             continue
-        for row, data in enumerate(previous.fetch(signatures, written, kind).to_pylist()):
+        for row, data in enumerate(values(previous.fetch(signatures, written, kind))):
             if found[row] is None:
                 found[row] = data
         if all(data is not None for data in found):

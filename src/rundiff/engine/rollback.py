@@ -16,7 +16,7 @@ def roll_back(session: Session, to_run: int) -> None:
     sync, database = session.sync, session.backends.database
     name = sync.name
     run = database.run(sync.sync_id, to_run)
-    if run is None or run.manifest is None:
+    if run is None or run.manifest is None or "void" in run.details:
         raise StateChanged(f"sync {name} has no committed run {to_run}; `rundiff runs {name}` lists its runs")
     unfinished = database.unfinished(sync.sync_id)
     if unfinished:
@@ -40,13 +40,6 @@ def roll_back(session: Session, to_run: int) -> None:
             "state first; the baseline was not changed"
         )
     open_baseline(session.backends, sync, run.manifest)
-    for later in database.runs(sync.sync_id):
-        if later.run > to_run and "void" not in later.details:
-            database.update_run(
-                changed(
-                    later, token=session.token, details={**later.details, "void": f"rolled back to {to_run}"}
-                )
-            )
     back = changed(sync, manifest=run.manifest, acknowledged=acknowledged, held=None)
-    database.set_sync(back, session.token)
+    database.set_sync(back, session.token, void=(to_run, f"rolled back to {to_run}"))
     session.backends.store.swap_manifest(sync.sync_id, run.manifest, session.token)

@@ -19,8 +19,8 @@ from rundiff.baseline.manifest import Manifest
 from rundiff.compare.seen import Seen
 from rundiff.database.contract import Acknowledged, Failure, Held, Sealed, StoredRun, StoredSync
 from rundiff.destinations.contract import Position
-from rundiff.durable import sync_folder
-from rundiff.engine.candidate import build_candidate, compact, logged_keys
+from rundiff.durable import sync_file, sync_folder
+from rundiff.engine.candidate import build_candidate, compact, digest_of, logged_keys
 from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.delivery import Delivery, resume_position
 from rundiff.engine.finding import Started
@@ -29,7 +29,7 @@ from rundiff.engine.log import seal_folder
 from rundiff.engine.report import details_of, failed_result, result_from_json, result_of
 from rundiff.engine.session import Session, generation_of, open_baseline
 from rundiff.errors import RundiffError
-from rundiff.model import RunKind, RunResult, RunStatus
+from rundiff.model import BaselineState, RunKind, RunResult, RunStatus
 
 __all__ = ["Execution", "changed", "sweep"]
 
@@ -126,6 +126,8 @@ class Execution:
         os.replace(changes.deletes, folder / changes.deletes.name)
         kept = ChangeSet(folder, findings)
         kept.save()
+        for path in folder.iterdir():
+            sync_file(path)
         sync_folder(folder)
         sync_folder(folder.parent)
         return Held(
@@ -148,7 +150,7 @@ class Execution:
             what="run",
             count=counts["created"] + counts["updated"] + counts["deleted"],
             reason=findings.hold_run or "",
-            digest=findings.digest,
+            digest=digest_of(ChangeSet(folder, findings)),
             manifest=findings.manifest,
         )
         result = self._result(findings, RunStatus.HELD)
@@ -335,12 +337,16 @@ class Execution:
         result.update(status=str(RunStatus.DISCARDED), run=self.run.run)
         self._store(status=RunStatus.DISCARDED, finished_at=datetime.now(UTC), result=result)
 
-    def fail(self, error: str) -> RunResult:
+    def fail(self, error: str, *, lost: bool = False) -> RunResult:
         """Note that the run failed; one that is being delivered stays so, for the next run to finish."""
         if self.run.status in (RunStatus.COMMITTED, RunStatus.HELD):
             # Interrupted after its commit.
             return result_from_json(self.run.result)
-        result = failed_result(self._sync.name, (self.run.run, self.run.kind), error, self._seconds())
+        found = BaselineState.FIRST if self._sync.manifest is None else BaselineState.FOUND
+        result = replace(
+            failed_result(self._sync.name, (self.run.run, self.run.kind), error, self._seconds()),
+            baseline=BaselineState.LOST if lost else found,
+        )
         if self.run.status is RunStatus.DELIVERING and self.run.sealed is not None:
             self.session.refresh()
             done = self._sync.acknowledged

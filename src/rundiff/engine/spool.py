@@ -35,8 +35,11 @@ _META = [
 
 def spool_batch(meta: list[pa.Array], records: pa.RecordBatch) -> pa.RecordBatch:
     """Put the five arrays of `_META` and a batch's records together."""
-    fields = [pa.field(f.name, f.type) for f in records.schema]
-    data = pa.StructArray.from_arrays(records.columns, fields=fields)
+    # Only nulls say nothing of a type, and sources may call them text: another batch knows better.
+    n = records.num_rows
+    columns = [pa.nulls(n) if column.null_count == n else column for column in records.columns]
+    fields = [pa.field(name, column.type) for name, column in zip(records.schema.names, columns, strict=True)]
+    data = pa.StructArray.from_arrays(columns, fields=fields)
     schema = pa.schema([*(pa.field(n, t) for n, t in _META), pa.field("data", data.type)])
     return pa.RecordBatch.from_arrays([*meta, data], schema=schema)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rundiff.baseline.baseline import Baseline
+from rundiff.baseline.manifest import Manifest
 from rundiff.database.contract import StoredSync
 from rundiff.destinations.contract import Destination, Target
 from rundiff.engine.delivery import check_watermark
@@ -35,7 +36,9 @@ def start(
     if sync is None or (done is None and sync.manifest is None):
         known = {other.sync_id for other in backends.database.syncs()}
         lost = unknown_writers(destination, target, known, shared=settings.destination.shared_table)
-        if lost is not None:
+        if lost is None:
+            lost = _unknown_baseline(backends, settings, known)
+        else:
             forget = tuple(s for s in destination.strangers(target) if s not in known)
     if sync is None:
         state = BaselineState.FIRST if lost is None else BaselineState.LOST
@@ -72,6 +75,27 @@ def start(
         stale=stale,
         forget=forget,
     )
+
+
+def _unknown_baseline(backends: Backends, settings: SyncSettings, known: set[str]) -> str | None:
+    """Say why a first run is not first: the store has a baseline, with this key, that nobody knows."""
+    store = backends.store
+    for sync_id in store.sync_ids():
+        name = None if sync_id in known else store.current_manifest(sync_id)
+        path = None if name is None else store.get(sync_id, name)
+        if name is None or path is None:
+            continue
+        try:
+            manifest = Manifest.decode(name, path.read_bytes())
+        except BaselineLost:
+            continue
+        if manifest.primary_key == settings.primary_key:
+            return (
+                f"the signature store holds a baseline with this primary key under the sync {sync_id}, which the "
+                "database does not know: the database was lost or replaced. If that baseline is of another sync, "
+                "remove its folder"
+            )
+    return None
 
 
 def _refuse_other_signing_key(backends: Backends, name: str, baseline: Baseline) -> None:

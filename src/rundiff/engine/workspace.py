@@ -146,13 +146,9 @@ class Workspace:
                 from rundiff.engine.run import Execution
 
                 Execution(session, run, Baseline.empty()).discard()
-            for run in self._backends.database.runs(session.sync.sync_id):
-                if "void" not in run.details:
-                    details = {**run.details, "void": "reset"}
-                    self._backends.database.update_run(changed(run, token=session.token, details=details))
             session.refresh()
             sync = changed(session.sync, established=False, manifest=None, acknowledged=None, held=None)
-            self._backends.database.set_sync(sync, session.token)
+            self._backends.database.set_sync(sync, session.token, void=(0, "reset"))
             session.sync = sync
             self._backends.store.swap_manifest(sync.sync_id, None, session.token)
             sweep(session)

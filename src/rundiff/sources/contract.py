@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import pyarrow as pa
@@ -56,7 +56,9 @@ class ReadEnd:
     """Reasons why the reading is no proof that a record is gone; empty when it was complete.
     Unreadable records need not be repeated here: the engine counts them."""
     ends_with_newline: bool | None = None
-    """For text sources; None where it means nothing."""
+    """For text sources; None where it means nothing. Of several files: whether all do."""
+    newlines: Mapping[str, bool] = field(default_factory=dict)
+    """The same for each file, by its name in messages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,8 @@ class ReadRequest:
     """Pinned types by field, as `Reading.pins` gave them; None at the first run."""
     ended_with_newline: bool | None = None
     """`ReadEnd.ends_with_newline` of the last complete run."""
+    newlines: Mapping[str, bool] = field(default_factory=dict)
+    """`ReadEnd.newlines` of the last complete run."""
 
 
 class Reading(Protocol):

@@ -176,11 +176,14 @@ def _text_reading(
         names = file.check()
         if names is not None:
             _check_key(names, label, request)
-    newline_expected = bool(request.ended_with_newline)
 
     def walk(state: Pass) -> Iterator[RawBatch]:
-        for file, size in zip(files, sizes, strict=True):
-            yield from file.batches(state, newline_expected)
+        for file, label, size in zip(files, labels, sizes, strict=True):
+            # A file that was not there before is held to what all files did.
+            expected = request.newlines.get(label, bool(request.ended_with_newline))
+            yield from file.batches(state, expected)
+            if len(state.newlines) > len(state.newline_of):
+                state.newline_of[label] = state.newlines[-1]
             state.position = None
             state.bytes_done += size
 

@@ -36,6 +36,8 @@ class Pass:
     incomplete: list[str] = field(default_factory=list)
     newlines: list[bool] = field(default_factory=list)
     """For each file that has lines: whether it ends with a newline."""
+    newline_of: dict[str, bool] = field(default_factory=dict)
+    """The same by the file's name in messages."""
     bytes_done: int = 0
     position: Callable[[], int] | None = None
     """The place in the file that is being read."""
@@ -125,7 +127,9 @@ class TextReading:
         """What is known at the end."""
         newlines = self._pass.newlines
         return ReadEnd(
-            incomplete=tuple(self._pass.incomplete), ends_with_newline=all(newlines) if newlines else None
+            incomplete=tuple(self._pass.incomplete),
+            ends_with_newline=all(newlines) if newlines else None,
+            newlines=dict(self._pass.newline_of),
         )
 
     @property

@@ -39,6 +39,9 @@ class SignatureStore(Protocol):
     def drop(self, sync_id: str, names: Iterable[str]) -> None:
         """Remove objects."""
 
+    def sync_ids(self) -> Sequence[str]:
+        """List the syncs that have objects."""
+
     def names(self, sync_id: str) -> Sequence[str]:
         """List objects."""
 

@@ -51,6 +51,10 @@ class FileStore:
         for name in names:
             (self._root / sync_id / name).unlink(missing_ok=True)
 
+    def sync_ids(self) -> Sequence[str]:
+        """List the folders."""
+        return sorted(path.name for path in self._root.glob("*") if path.is_dir())
+
     def names(self, sync_id: str) -> Sequence[str]:
         """List the objects, half-written files included as `new/…`."""
         folder = self._root / sync_id
