@@ -60,7 +60,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         """Read a manifest and check it against its name; raises `BaselineLost` if it is damaged."""
         try:
             manifest = msgspec.json.decode(content, type=cls)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BaselineLost(f"{name} can't be read as a manifest") from error
         if manifest.version > MANIFEST_VERSION:
             raise BaselineLost(f"{name} was written by a newer Rundiff; upgrade this one")

@@ -3,7 +3,8 @@
 One row an entry, sorted by primary key signature: `primary_key_signature` and `data_signature`
 (fixed_size_binary[32]), `missed_runs` (uint8), `written_run` (uint32: the run whose write log holds
 the record's last data), `flags` (uint8), `primary_key` (a struct of the key fields in their own
-types). Batches hold 2^20 rows; each has a checksum (XXH3, 64 bits), verified before it is used.
+types). Batches hold 2^20 rows; each has a checksum (XXH3, 64 bits) over its part of the file, so that
+together they cover every byte, verified before anything is used.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ class SegmentInfo(msgspec.Struct, frozen=True):
 
     name: str
     rows: int
+    ends: tuple[int, ...]
+    """In bytes: where each batch ends in the file, the last one with the footer; the first begins at 0."""
     checksums: tuple[str, ...]
+    """XXH3 (64 bits, hex) of the bytes up to each end, from the one before."""
 
 
 def entry_schema(primary_key: pa.StructType) -> pa.Schema:
@@ -85,34 +89,30 @@ def entries(
     )
 
 
-def _checksum(batch: pa.RecordBatch) -> str:
-    digest = xxhash.xxh3_64()
-    for column in batch.columns:
-        _feed(digest, column)
-    return digest.hexdigest()
-
-
-def _feed(digest: xxhash.xxh3_64, array: pa.Array) -> None:
-    digest.update(len(array).to_bytes(8, "little"))
-    for buffer in array.buffers():
-        if buffer is not None:
-            digest.update(buffer)
+def _checksums(content: memoryview, ends: Iterable[int]) -> tuple[str, ...]:
+    start = 0
+    sums = []
+    for end in ends:
+        sums.append(xxhash.xxh3_64_hexdigest(content[start:end]))
+        start = end
+    return tuple(sums)
 
 
 def write_segment(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> SegmentInfo:
     """Write sorted entries to a new file, durable when this returns; the caller syncs the folder."""
     rows = 0
+    ends = []
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         for batch in _regular(batches, schema):
             rows += batch.num_rows
             writer.write_batch(batch)
+            ends.append(sink.tell())
     with path.open("rb") as written:
         os.fsync(written.fileno())
-    # Summed over the file as it reads back, so that what is verified later is what was written.
+    ends[-1:] = [path.stat().st_size]
     with pa.memory_map(str(path)) as source:
-        reader = pa.ipc.open_file(source)
-        sums = tuple(_checksum(reader.get_batch(i)) for i in range(reader.num_record_batches))
-    return SegmentInfo(name=path.name, rows=rows, checksums=sums)
+        sums = _checksums(memoryview(source.read_buffer()), ends)
+    return SegmentInfo(name=path.name, rows=rows, ends=tuple(ends), checksums=sums)
 
 
 def _regular(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -146,18 +146,21 @@ class Segment:
         """Map a file and verify it; raises `BaselineLost` if it is missing or damaged."""
         try:
             source = pa.memory_map(str(path))
-            reader = pa.ipc.open_file(source)
-            batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
-        except (OSError, pa.ArrowInvalid) as error:
-            what = "is missing" if isinstance(error, FileNotFoundError) else "can't be read"
-            raise BaselineLost(f"segment {info.name} of the baseline {what}") from error
-        if sum(batch.num_rows for batch in batches) != info.rows or len(batches) != len(info.checksums):
+        except OSError as error:
+            raise BaselineLost(f"segment {info.name} of the baseline can't be opened ({error})") from error
+        content = source.read_buffer()
+        if content.size != info.ends[-1]:
             raise BaselineLost(
                 f"segment {info.name} of the baseline has another length than its manifest says"
             )
-        for number, (batch, expected) in enumerate(zip(batches, info.checksums, strict=True)):
-            if _checksum(batch) != expected:
+        # Before anything is read as Arrow: a damaged file can bring its reader down.
+        for number, sums in enumerate(
+            zip(_checksums(memoryview(content), info.ends), info.checksums, strict=True)
+        ):
+            if sums[0] != sums[1]:
                 raise BaselineLost(f"segment {info.name} of the baseline is damaged in batch {number}")
+        reader = pa.ipc.open_file(content)
+        batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
         return cls(batches, reader.schema)
 
     @classmethod

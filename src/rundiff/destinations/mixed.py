@@ -18,7 +18,7 @@ from rundiff.signing.values import Day, Duration, Interval, Timestamp
 __all__ = ["SAFE_INTEGER", "decode", "mixed_json", "mixed_native"]
 
 SAFE_INTEGER = 2**53
-"""The largest integer that every JSON reader keeps (RFC 8259 section 6, RFC 7493 section 2.2)."""
+"""Integers up to this one are numbers on the stream, those beyond are strings (design section 7)."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

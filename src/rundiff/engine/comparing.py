@@ -240,6 +240,9 @@ def _ranks(
         others = contest[1].filter(pa.array(wanted)).combine_chunks()
         kind = unify_types(values.type, others.type)
         values = pa.concat_arrays([conform(values, kind), conform(others, kind)])
+    if pa.types.is_null(values.type):
+        # No candidate has a value: all rank alike.
+        values = values.cast(pa.int64())
     try:
         ranks = pc.rank(values, sort_keys="ascending", tiebreaker="dense")
     except (pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowInvalid) as error:
