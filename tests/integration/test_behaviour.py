@@ -524,3 +524,12 @@ def test_leading_nulls_do_not_spoil_a_type(tmp_path: Path) -> None:
         assert connection.execute(
             "SELECT typeof(v), max(v) FROM t WHERE v IS NOT NULL GROUP BY 1"
         ).fetchall() == [("BIGINT", 10_002)]
+
+
+def test_mistaken_types_do_not_stick(crm: Path, tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("id,v\n1,a\n2,b\n")
+    sync(str(path), crm).run()
+    assert sync(str(path), crm, types={"v": "integer"}).run().counts.unreadable == 2
+    result = sync(str(path), crm).run()
+    assert (result.counts.unreadable, result.counts.unchanged) == (0, 2)

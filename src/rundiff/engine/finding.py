@@ -270,8 +270,9 @@ class Finder:
             )
         if reasons and started.state is BaselineState.FOUND:
             warnings.append("the reading was not complete, so nothing is deleted: " + "; ".join(reasons))
-        pins = dict(manifest.pins) if manifest is not None else {}
-        pins.update(read.pins)
+        before = {} if manifest is None else manifest.pins
+        # Pins that records did not fit, such as a mistaken --types, are not to stick.
+        pins = {**read.pins, **before} if read.unreadable else {**before, **read.pins}
         aside = list(found.aside)
         aside += [
             Aside("the record has no valid key (on_invalid_key = quarantine)", text) for text in read.invalid

@@ -19,7 +19,7 @@ from rundiff.engine.records import values
 from rundiff.engine.report import failed_result, result_from_json
 from rundiff.engine.session import Backends, StoredDestination
 from rundiff.engine.views import Change, FieldSchema, HeldSet, HistoryEntry, RunView, SyncView
-from rundiff.errors import ConfigurationError, RundiffError
+from rundiff.errors import BaselineLost, ConfigurationError, RundiffError
 from rundiff.model import Action, RecordStatus
 from rundiff.settings import Comparison
 from rundiff.signing import signature
@@ -39,11 +39,14 @@ def find_sync(backends: Backends, name: str) -> StoredSync:
 
 
 def current_manifest(backends: Backends, sync: StoredSync) -> Manifest | None:
-    """Read a sync's manifest; None if there is none, or it is lost."""
-    if sync.manifest is None:
+    """Read a sync's manifest; None if there is none, or it is lost or damaged."""
+    path = None if sync.manifest is None else backends.store.get(sync.sync_id, sync.manifest)
+    if sync.manifest is None or path is None:
         return None
-    path = backends.store.get(sync.sync_id, sync.manifest)
-    return None if path is None else Manifest.decode(sync.manifest, path.read_bytes())
+    try:
+        return Manifest.decode(sync.manifest, path.read_bytes())
+    except BaselineLost:
+        return None
 
 
 def sync_view(backends: Backends, sync: StoredSync, running: str | None) -> SyncView:
