@@ -52,23 +52,30 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def name(self) -> str:
         """The object's name: its generation and a digest of its content."""
-        digest = hashlib.sha256(self.encode()).hexdigest()[:32]
-        return f"manifest-{self.generation:08d}-{digest}.json"
+        return _name(self.generation, self.encode())
 
     @classmethod
     def decode(cls, name: str, content: bytes) -> Manifest:
         """Read a manifest and check it against its name; raises `BaselineLost` if it is damaged."""
+        # By the bytes as they are: what another version would write for them does not matter.
+        generation = name.split("-")[1] if name.count("-") == 2 else ""
+        if not generation.isdigit() or _name(int(generation), content) != name:
+            raise BaselineLost(f"{name} is damaged: its content does not match its name")
         try:
             manifest = msgspec.json.decode(content, type=cls)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise BaselineLost(f"{name} can't be read as a manifest") from error
+            raise BaselineLost(
+                f"{name} can't be read as a manifest; upgrade Rundiff if it is newer"
+            ) from error
         if manifest.version > MANIFEST_VERSION:
             raise BaselineLost(f"{name} was written by a newer Rundiff; upgrade this one")
-        if manifest.name != name:
-            raise BaselineLost(f"{name} is damaged: its content does not match its name")
         return manifest
 
     @property
     def objects(self) -> tuple[str, ...]:
         """The names of the segments it needs."""
         return tuple(s.name for s in (self.base, self.overlay) if s is not None)
+
+
+def _name(generation: int, content: bytes) -> str:
+    return f"manifest-{generation:08d}-{hashlib.sha256(content).hexdigest()[:32]}.json"

@@ -146,7 +146,7 @@ class Segment:
         """Map a file and verify it; raises `BaselineLost` if it is missing or damaged."""
         try:
             source = pa.memory_map(str(path))
-        except OSError as error:
+        except (OSError, pa.ArrowInvalid) as error:  # the latter for an empty file
             raise BaselineLost(f"segment {info.name} of the baseline can't be opened ({error})") from error
         content = source.read_buffer()
         if content.size != info.ends[-1]:
