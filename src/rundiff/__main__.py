@@ -1,5 +1,7 @@
 """Run the command: `python -m rundiff`."""
 
+import sys
+
 from rundiff.cli import main
 
-main()
+sys.exit(main())
