@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -12,14 +13,14 @@ import pyarrow.parquet as pq
 from rundiff.baseline.manifest import Manifest
 from rundiff.database.contract import StoredRun, StoredSync
 from rundiff.engine.changeset import ChangeSet
-from rundiff.engine.log import CREATES, DELETES, UPDATES
+from rundiff.engine.log import CREATES, DELETES, FILES, UPDATES, read_log
 from rundiff.engine.previous import PreviousRecords
 from rundiff.engine.reading import SAMPLES, compared_fields
 from rundiff.engine.records import values
 from rundiff.engine.report import failed_result, result_from_json
 from rundiff.engine.session import Backends, StoredDestination
 from rundiff.engine.views import Change, FieldSchema, HeldSet, HistoryEntry, RunView, SyncView
-from rundiff.errors import BaselineLost, ConfigurationError, RundiffError
+from rundiff.errors import BaselineLost, ConfigurationError, RundiffError, StorageError
 from rundiff.model import Action, RecordStatus
 from rundiff.settings import Comparison
 from rundiff.signing import signature
@@ -80,12 +81,13 @@ def held_view(backends: Backends, sync: StoredSync) -> HeldSet | None:
     held = sync.held
     if held is None:
         return None
-    kept = ChangeSet.load(backends.home.held(sync.sync_id, held.run))
     sample: list[dict[str, Any]] = []
-    for path in (kept.deletes, kept.updates, kept.creates):
-        if path.exists() and len(sample) < SAMPLES:
-            with pq.ParquetFile(path) as file:
-                batch = next(file.iter_batches(batch_size=SAMPLES, columns=["primary_key"]))
+    folder = backends.home.held(sync.sync_id, held.run)
+    # Damaged files are told when they are approved; they must not stand in the way of looking.
+    with suppress(StorageError):
+        for name in FILES:
+            if (folder / name).exists() and len(sample) < SAMPLES:
+                batch = next(read_log(folder / name, SAMPLES, ["primary_key"]))
                 sample += values(batch.column(0))
     return HeldSet(
         run=held.run,

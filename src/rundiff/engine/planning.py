@@ -131,7 +131,7 @@ def unpack(path: Path, folder: Path) -> tuple[ChangeSet, SyncSettings]:
             for name in names:
                 archive.extract(name, folder)
         changes = ChangeSet.load(folder)
-    except (zipfile.BadZipFile, KeyError, msgspec.DecodeError, StorageError) as error:
+    except (zipfile.BadZipFile, KeyError, msgspec.DecodeError, OSError, StorageError) as error:
         raise ConfigurationError(f"{path} is not a plan; `rundiff plan … --out {path}` makes one") from error
     if header.kind != _KIND:
         raise ConfigurationError(f"{path} is a plan of another version of Rundiff; make it anew")

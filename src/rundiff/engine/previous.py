@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -22,6 +23,11 @@ from rundiff.signing import sign
 __all__ = ["PreviousRecords", "changed_fields"]
 
 
+log = logging.getLogger("rundiff")
+
+_UNREADABLE = (OSError, pa.ArrowException, KeyError)
+
+
 class PreviousRecords:
     """Last known data by primary key signature. `log_folder(run)` gives a run's write log."""
 
@@ -30,12 +36,19 @@ class PreviousRecords:
         # Only a deletion that is repeated has its data in the log of an earlier deletion.
         self._names = (UPDATES, CREATES, DELETES) if deletes else (UPDATES, CREATES)
         self._types: dict[int, pa.DataType] = {}
+        self._damaged: set[Path] = set()
         self._cached: pa.Array | None = None
         self._cached_words: Words = np.empty((0, 4), dtype=">u8")
 
     def _paths(self, run: int) -> list[Path]:
         folder = self._log_folder(run)
-        return [path for name in self._names if (path := folder / name).exists()]
+        paths = (folder / name for name in self._names)
+        return [path for path in paths if path not in self._damaged and path.exists()]
+
+    def _damage(self, path: Path, error: Exception) -> None:
+        # What records held before adorns a change; that it changed is known without it.
+        log.warning("%s can't be read (%s): what records held before is not known", path, error)
+        self._damaged.add(path)
 
     def data_type(self, runs: npt.NDArray[np.int64]) -> pa.DataType:
         """Give the type that holds the data of all these runs; the null type if none is known.
@@ -49,7 +62,10 @@ class PreviousRecords:
             if run not in self._types:
                 known: pa.DataType = pa.null()
                 for path in self._paths(run):
-                    known = unify_types(known, pq.read_schema(path).field("data").type)
+                    try:
+                        known = unify_types(known, pq.read_schema(path).field("data").type)
+                    except _UNREADABLE as error:
+                        self._damage(path, error)
                 self._types[run] = known
             kind = unify_types(kind, self._types[run])
         return kind
@@ -88,7 +104,12 @@ class PreviousRecords:
             rows = np.flatnonzero(written_run == run)
             rows = rows[argsort(wanted[rows])]
             for path in self._paths(run):
-                for found, data in _matches(path, wanted[rows]):
+                try:
+                    matches = _matches(path, wanted[rows])
+                except _UNREADABLE as error:
+                    self._damage(path, error)
+                    continue
+                for found, data in matches:
                     parts.append(conform(data, kind))
                     places.append(rows[found])
         if not parts:
@@ -108,7 +129,7 @@ def _matches(path: Path, wanted: Words) -> list[tuple[npt.NDArray[np.int64], pa.
         group, start, stop = task
         # A reader of its own for each thread: Arrow decodes a struct on one core.
         if not hasattr(local, "file"):
-            local.file = pq.ParquetFile(path, memory_map=True)
+            local.file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
         table = local.file.read_row_group(group, columns=["primary_key_signature", "data"], use_threads=False)
         keys = words(table.column(0))
         at = np.searchsorted(prefixes(keys), first_wanted[start:stop])

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rundiff.durable import sync_folder, write_file
 from rundiff.errors import Fenced
@@ -66,7 +67,7 @@ class FileStore:
     def swap_manifest(self, sync_id: str, manifest: str | None, token: int) -> None:
         """Replace the pointer file."""
         path = self._folder(sync_id) / _POINTER
-        if path.is_file() and json.loads(path.read_bytes())["token"] > token:
+        if self._pointer(sync_id).get("token", 0) > token:
             raise Fenced(
                 "another run has taken this sync over and committed since; this run's result is not used"
             )
@@ -74,11 +75,13 @@ class FileStore:
 
     def current_manifest(self, sync_id: str) -> str | None:
         """Read the pointer file."""
-        path = self._root / sync_id / _POINTER
-        if not path.is_file():
-            return None
-        try:
-            name = json.loads(path.read_bytes())["manifest"]
-        except (ValueError, KeyError):
-            return None
+        name = self._pointer(sync_id).get("manifest")
         return None if name is None else str(name)
+
+    def _pointer(self, sync_id: str) -> dict[str, Any]:
+        # A cache: one that is missing or damaged says nothing, and the next commit writes it anew.
+        try:
+            pointer = json.loads((self._root / sync_id / _POINTER).read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return pointer if isinstance(pointer, dict) and isinstance(pointer.get("token"), int) else {}
