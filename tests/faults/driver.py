@@ -20,11 +20,14 @@ from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
+from rundiff.errors import RundiffError
 from tests.faults.scenarios import SCENARIOS
 from tests.faults.steps import Steps
 
 KILLED = ("sqlite-second", "changes")
 """Scenarios whose act is killed in earnest at each step, too."""
+FAILED = ("sqlite-second", "refused", "jsonl-second", "held-deletions", "changes")
+"""Scenarios in which the disk is full at each step, too."""
 
 
 def forked(act: Callable[[], Any]) -> tuple[int, Any]:
@@ -54,6 +57,16 @@ def told(act: Callable[[], Any]) -> Any:
         return act()
     except BaseException:  # noqa: BLE001 - whatever it is, it has to be told
         return [traceback.format_exc()]
+
+
+def failed(act: Callable[[], Any]) -> list[str]:
+    """Say what is wrong with how an act failed; it may have succeeded."""
+    try:
+        act()
+    except RundiffError as error:
+        sentence = str(error)
+        return [] if "run again" in sentence and "\n" not in sentence else [f"it says: {sentence}"]
+    return []
 
 
 class Checker:
@@ -119,6 +132,13 @@ def main(name: str, folder: Path) -> None:
         if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
             trouble.append(f"kill {at}: the act was not killed")
         trouble += [f"kill {at}: {item}" for item in checker.ask()]
+    fails = range(1, count + 1) if name in FAILED and isinstance(count, int) else ()
+    for at in fails:
+        shutil.rmtree(place)
+        shutil.copytree(template, place)
+        _, said = forked(lambda at=at: failed(lambda: act(Steps(place, fail_at=at))))
+        trouble += [f"full disk {at}: {item}" for item in said]
+        trouble += [f"full disk {at}: {item}" for item in checker.ask()]
     checker.close()
     told = {"scenario": name, "crashes": len(crashes), "kills": len(kills), "trouble": trouble}
     sys.stdout.write(json.dumps(told) + "\n")

@@ -1,4 +1,4 @@
-"""The durable steps of this process: look at each of them, or die at one.
+"""The durable steps of this process: look at each of them, or die or fail at one.
 
 A step is a sync, a rename, a removal or a commit. What a crash leaves is what other processes see of
 the files at that moment, so a copy of the folder, taken by another process, is as good as a crash: one
@@ -8,6 +8,7 @@ was written to it since its last sync, as a power cut may leave it. Real kills p
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -31,6 +32,8 @@ class Steps:
     """Where to copy the folder to before each step."""
     kill_at: int = 0
     """Or the step, from 1, before which the process is killed."""
+    fail_at: int = 0
+    """Or the step that fails like one on a full disk, unless it is a removal."""
     count: int = 0
     _synced: dict[int, int] = field(default_factory=dict)
 
@@ -68,6 +71,11 @@ class Steps:
         self.count += 1
         if self.count == self.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.count == self.fail_at:
+            if name == "commit":
+                raise sqlite3.OperationalError("database or disk is full")
+            if name not in ("unlink", "rmtree"):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._copy(name)
 
     def _copy(self, name: str) -> Path | None:
