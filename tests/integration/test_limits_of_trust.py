@@ -147,7 +147,6 @@ def test_retention_prunes_what_no_run_needs(tmp_path: Path, home: Path) -> None:
     assert (result.counts.unchanged, result.counts.deleted) == (32, 1)
 
 
-@pytest.mark.xfail(strict=True, reason="the watermark outlives a table that is dropped alone")
 def test_a_table_that_was_dropped_alone_is_lost(tmp_path: Path) -> None:
     sync(tmp_path, rows(5)).run()
     connection = sqlite3.connect(tmp_path / "d.db")

@@ -82,9 +82,13 @@ class SqlDestination:
             check_shape(self._dialect, target, shape, fields)
 
     def position(self, target: Target) -> Position | None:
-        """Read the watermark of this sync on this table."""
+        """Read the watermark of this sync on this table; None where the table itself is gone."""
         connection = self._open(create=False)
-        return None if connection is None else self._marks(connection).position(target)
+        found = None if connection is None else self._marks(connection).position(target)
+        if connection is None or found is None or found.sequence == 0:
+            return found
+        # Something was delivered, so there was a table: a mark that outlived it proves nothing.
+        return None if connection.shape(self._table) is None else found
 
     def strangers(self, target: Target) -> Sequence[str]:
         """Read who else left a watermark on this table."""
