@@ -58,8 +58,6 @@ class Sealed(msgspec.Struct, frozen=True, kw_only=True):
     start_sequence: int
     start_marker: str | None = None
     held: Held | None = None
-    keep_held: bool = False
-    """The held set found before this run stays, less the keys that this run read."""
     complete: bool = False
     forget: tuple[str, ...] = ()
     """The syncs whose marks on the destination this run takes away before it delivers."""
