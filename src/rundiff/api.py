@@ -57,6 +57,13 @@ class Options(TypedDict, total=False):
     wait: bool
 
 
+class Arguments(Options, total=False):
+    """The options of a sync, and where its state is kept other than in the home directory."""
+
+    database: str | None
+    signatures: str | None
+
+
 class Sync:
     """A named flow: one source, one primary key, one destination.
 
@@ -69,7 +76,8 @@ class Sync:
             delivers.
         into: the table of a database destination.
         home: the home directory; else `RUNDIFF_HOME`, else `.rundiff`.
-        options: see `Options`.
+        options: see `Options`; further, `database` and `signatures`, URLs of the database and the
+            signature store; else `RUNDIFF_DATABASE` and `RUNDIFF_SIGNATURES`, else the home directory.
 
     Raises:
         ConfigurationError: an option is unknown or its value does not fit.
@@ -84,11 +92,11 @@ class Sync:
         destination: str | None = None,
         into: str | None = None,
         home: str | os.PathLike[str] | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[Arguments],
     ) -> None:
         fields = [primary_key] if isinstance(primary_key, str) else list(primary_key)
-        self._settings = ad_hoc(_path(source), fields, destination, into, name, options)
-        self._storage = _storage(home)
+        self._storage, kept = _storage(home, options)
+        self._settings = ad_hoc(_path(source), fields, destination, into, name, kept)
 
     @property
     def name(self) -> str:
@@ -147,7 +155,7 @@ def sync(
     destination: str,
     into: str | None = None,
     home: str | os.PathLike[str] | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[Arguments],
 ) -> RunResult:
     """Find what changed in a source since the last run, and deliver it.
 
@@ -165,7 +173,7 @@ def changes(
     primary_key: str | Sequence[str],
     name: str | None = None,
     home: str | os.PathLike[str] | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[Arguments],
 ) -> Changes:
     """Find what changed in a source since the last run; the caller delivers.
 
@@ -174,8 +182,9 @@ def changes(
     early or raising commits nothing: the next run finds the same changes again.
     """
     fields = [primary_key] if isinstance(primary_key, str) else list(primary_key)
-    settings = ad_hoc(_path(source), fields, None, None, name or _default_name(source), options)
-    return Changes(settings, _storage(home))
+    place, kept = _storage(home, options)
+    settings = ad_hoc(_path(source), fields, None, None, name or _default_name(source), kept)
+    return Changes(settings, place)
 
 
 def _default_name(source: Any) -> str | None:
@@ -188,12 +197,22 @@ def _path(source: Any) -> Any:
     return os.fspath(source) if isinstance(source, os.PathLike) else source
 
 
-def _storage(home: str | os.PathLike[str] | None) -> Storage:
-    return storage(None if home is None else os.fspath(home), os.environ, Project(environ=os.environ))
+def _storage(
+    home: str | os.PathLike[str] | None, options: Mapping[str, Any]
+) -> tuple[Storage, dict[str, Any]]:
+    """Say where the state is kept, and give the options without what says so."""
+    kept = dict(options)
+    return storage(
+        None if home is None else os.fspath(home),
+        os.environ,
+        Project(environ=os.environ),
+        database=kept.pop("database", None),
+        signatures=kept.pop("signatures", None),
+    ), kept
 
 
-_suspended: dict[tuple[str, str], tuple[int, Changes]] = {}
-"""Runs of `changes` under way in this process, by home and name, with the thread that began them."""
+_suspended: dict[tuple[str, str | None, str], tuple[int, Changes]] = {}
+"""Runs of `changes` under way in this process, by home, database and name, with the thread that began them."""
 _suspended_lock = threading.Lock()
 
 
@@ -203,7 +222,7 @@ class Changes:
     def __init__(self, settings: SyncSettings, storage: Storage) -> None:
         self._settings = settings
         self._storage = storage
-        self._key = (os.path.realpath(storage.home), settings.name)
+        self._key = (os.path.realpath(storage.home), storage.database, settings.name)
         self._workspace: Workspace | None = None
         self._session: Session | None = None
         self._execution: Execution | None = None

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -20,7 +20,16 @@ from rundiff.errors import ConfigurationError
 from rundiff.options import OPTIONS, convert, fill, nearest
 from rundiff.settings import DestinationOptions, Storage, SyncSettings
 
-__all__ = ["PROJECT_FILE", "Project", "ad_hoc", "check_name", "derived_name", "load_project", "storage"]
+__all__ = [
+    "PROJECT_FILE",
+    "Project",
+    "Servers",
+    "ad_hoc",
+    "check_name",
+    "derived_name",
+    "load_project",
+    "storage",
+]
 
 PROJECT_FILE = "rundiff.toml"
 DEFAULT_HOME = ".rundiff"
@@ -51,6 +60,8 @@ class Project:
     syncs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """The tables `[sync.NAME]` as written, with the defaults beneath, in the order of the file."""
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    variables: frozenset[str] = frozenset()
+    """The environment variables that `database` and `signatures` mention."""
 
     def settings(self, name: str, overrides: Mapping[str, Any] | None = None) -> SyncSettings:
         """Give the settings of one sync; `overrides` are option values that win over the file's.
@@ -102,7 +113,7 @@ class Project:
 
     def masked(self, text: str) -> str:
         """Put `${NAME}` back in the place of values that came from the environment."""
-        names = {name for table in self.syncs.values() for name in _variables(table)}
+        names = self.variables.union(*(_variables(table) for table in self.syncs.values()))
         found: dict[str, str] = {}
         for name in names:
             value = self.environ.get(name, "")
@@ -161,6 +172,7 @@ def load_project(path: Path | None, environ: Mapping[str, str]) -> Project:
         retention_days=_days(top["retention"]),
         syncs=syncs,
         environ=environ,
+        variables=frozenset(_variables([document.get("database"), document.get("signatures")])),
     )
 
 
@@ -194,31 +206,58 @@ def ad_hoc(
     return fill(settings, _converted(options or {}))
 
 
-def storage(home: str | None, environ: Mapping[str, str], project: Project) -> Storage:
-    """Say where the state is kept: `home` (the flag), else RUNDIFF_HOME, else the project's, else `.rundiff`.
+class Servers(TypedDict, total=False):
+    """URLs that name other places for the state than the home directory."""
+
+    database: str | None
+    signatures: str | None
+
+
+def storage(
+    home: str | None, environ: Mapping[str, str], project: Project, **servers: Unpack[Servers]
+) -> Storage:
+    """Say where the state is kept.
+
+    The home directory is `home` (the flag), else RUNDIFF_HOME, else the project's, else `.rundiff`. The
+    database and the signature store are the URLs in `servers` (the flags), else RUNDIFF_DATABASE and
+    RUNDIFF_SIGNATURES, else the project's, else the home directory.
 
     Raises:
-        ConfigurationError: another database or signature store than the home directory is asked for,
-            or the signing key of the environment can't be used.
+        ConfigurationError: the database or the signature store is no URL, or the signing key of the
+            environment can't be used.
     """
     chosen = home or environ.get("RUNDIFF_HOME") or project.home or DEFAULT_HOME
-    for what, variable, in_file in (
-        ("database", "RUNDIFF_DATABASE", project.database),
-        ("signatures", "RUNDIFF_SIGNATURES", project.signatures),
-    ):
-        asked = environ.get(variable) or in_file
-        if asked and Path(asked).absolute() != Path(chosen).absolute():
-            place = variable if environ.get(variable) else f"`{what}` of {PROJECT_FILE}"
-            raise ConfigurationError(
-                f"{place} names something else than the home directory, which is all that is supported "
-                "so far: leave it out, and choose the directory by --home, RUNDIFF_HOME or `home`."
-            )
     from rundiff.signing.keys import load_signing_key
 
     key = load_signing_key(environ)
     return Storage(
-        home=chosen, signing_key=key.secret if key else None, retention_days=project.retention_days
+        home=chosen,
+        signing_key=key.secret if key else None,
+        retention_days=project.retention_days,
+        database=_server("database", chosen, (servers.get("database"), environ, project.database)),
+        signatures=_server("signatures", chosen, (servers.get("signatures"), environ, project.signatures)),
     )
+
+
+def _server(what: str, home: str, given: tuple[str | None, Mapping[str, str], str | None]) -> str | None:
+    """Take the first URL that flag, environment or project file gives; None for the home directory."""
+    flag, environ, in_file = given
+    variable = f"RUNDIFF_{what.upper()}"
+    asked, place = flag, f"--{what}"
+    if not asked:
+        asked, place = environ.get(variable), variable
+    if not asked:
+        asked, place = in_file, f"`{what}` of {PROJECT_FILE}"
+    if not asked or ("://" not in asked and Path(asked).absolute() == Path(home).absolute()):
+        return None
+    if "://" not in asked:
+        # It is not repeated: a URL that lost its scheme may hold a password.
+        example = "postgresql://HOST/NAME" if what == "database" else "redis://HOST"
+        raise ConfigurationError(
+            f"{place} must be a URL such as {example}, or be left out for the home directory, which --home, "
+            "RUNDIFF_HOME or `home` chooses."
+        )
+    return asked
 
 
 def derived_name(source: Any) -> str:

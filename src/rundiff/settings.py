@@ -20,6 +20,7 @@ __all__ = [
     "SourceOptions",
     "Storage",
     "SyncSettings",
+    "without_secrets",
 ]
 
 DEFAULT_EXCLUDE = (
@@ -32,6 +33,22 @@ DEFAULT_EXCLUDE = (
     "_rundiff_*",
 )
 """Fields that are not compared unless `exclude` or `include` say otherwise; matched in any case."""
+
+
+def without_secrets(url: str) -> str:
+    """Give a URL without its password and without options, which may hold one, for messages and pages."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return url
+    place = rest.partition("?")[0]
+    host, slash, path = place.partition("/")
+    # A password may hold "/" or "@" unescaped, by mistake: whatever stands before the last @ is the login.
+    if "@" in place:
+        login, _, after = place.rpartition("@")
+        host, slash, path = after.partition("/")
+        user = login.partition(":")[0]
+        host = f"{user}@{host}" if user else host
+    return f"{scheme}://{host}{slash}{path}"
 
 
 class SourceOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,3 +140,10 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
     signing_key: bytes | None = None
     """The secret for HMAC signatures; never stored, logged or printed."""
     retention_days: float = 7.0
+    database: str | None = None
+    """The URL of the database; None: the home directory. It may hold a password: never stored or printed."""
+    signatures: str | None = None
+    """The URL of the signature store; None: the home directory. It may hold a password, too."""
+
+    def __repr__(self) -> str:
+        return f"Storage(home={self.home!r})"

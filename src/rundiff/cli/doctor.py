@@ -88,7 +88,8 @@ def diagnose(invocation: Invocation) -> Iterator[Finding]:
     yield _guarded("home directory", lambda: _writable(home))
     yield _guarded("file locks", lambda: _locks(home))
     yield _guarded("free space", lambda: _space(home))
-    if home.is_dir():
+    yield _guarded("signatures", lambda: _store(invocation, home))
+    if home.is_dir() or invocation.storage.database is not None:
         yield from _syncs(invocation)
 
 
@@ -167,6 +168,21 @@ def _space(home: Path) -> Finding:
     free = shutil.disk_usage(_existing(home)).free
     says = f"{free / 1e9:.1f} GB"
     return Finding("free space", Health.OK if free >= LITTLE_SPACE else Health.WARNING, says)
+
+
+def _store(invocation: Invocation, home: Path) -> Finding:
+    """Reach the signature store."""
+    from rundiff.stores.registry import open_store
+
+    store = open_store(invocation.storage.signatures, home / "signatures", home / "cache")
+    try:
+        report = store.report()
+    finally:
+        store.close()
+    says = ": ".join(part for part in (report.version, report.place) if part)
+    if report.warnings:
+        return Finding("signatures", Health.WARNING, " ".join([f"{says}.", *report.warnings]))
+    return Finding("signatures", Health.OK, says)
 
 
 def _syncs(invocation: Invocation) -> Iterator[Finding]:

@@ -18,11 +18,13 @@ import click
 from rundiff.cli.values import printable
 from rundiff.errors import ConfigurationError
 from rundiff.project import Project, load_project, storage
+from rundiff.settings import without_secrets
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from rundiff.engine.workspace import Workspace
+    from rundiff.settings import Storage
 
 __all__ = ["Invocation", "common_options"]
 
@@ -39,6 +41,8 @@ class Invocation:
     def __init__(self, *, debug: bool = False) -> None:
         self.debug = debug
         self.home: str | None = None
+        self.database: str | None = None
+        self.signatures: str | None = None
         self.as_json = False
         self.quiet = False
 
@@ -47,9 +51,16 @@ class Invocation:
         """The project file of the current directory."""
         return load_project(None, os.environ)
 
+    @property
+    def storage(self) -> Storage:
+        """Where the state is kept."""
+        return storage(
+            self.home, os.environ, self.project, database=self.database, signatures=self.signatures
+        )
+
     def workspace(self) -> Workspace:
-        """Open the home directory that flag, environment and project file name."""
-        chosen = storage(self.home, os.environ, self.project)
+        """Open the home directory, database and signature store that flags, environment and project file name."""
+        chosen = self.storage
         _leave_pandas_out()
         from rundiff.engine.workspace import Workspace
 
@@ -61,26 +72,33 @@ class Invocation:
         return self.workspace()
 
     def require_home(self) -> None:
-        """Refuse a home directory that isn't there.
+        """Refuse a home directory that isn't there, unless the syncs are kept in another database.
 
         Raises:
             ConfigurationError: nothing was ever synced there.
         """
-        home = self.home_directory
-        if not home.is_dir():
+        chosen = self.storage
+        home = Path(chosen.home).expanduser()
+        if chosen.database is None and not home.is_dir():
             raise ConfigurationError(
                 f"Nothing was synced yet: there is no directory {home}; run `rundiff sync`, or check --home."
             )
 
     @property
     def home_flag(self) -> str:
-        """What a command has to be given to work on the same home: nothing, or ` --home DIRECTORY`."""
-        return f" --home {shlex.quote(self.home)}" if self.home else ""
+        """What a command has to be given to work on the same state: nothing, or ` --home DIRECTORY` and its like.
+
+        Passwords are left out; the person has to add them.
+        """
+        flags = f" --home {shlex.quote(self.home)}" if self.home else ""
+        for flag, url in (("--database", self.database), ("--signatures", self.signatures)):
+            flags += f" {flag} {shlex.quote(without_secrets(url))}" if url else ""
+        return flags
 
     @property
     def home_directory(self) -> Path:
         """The home directory, which need not be there yet."""
-        return Path(storage(self.home, os.environ, self.project).home).expanduser()
+        return Path(self.storage.home).expanduser()
 
     def masked(self, text: str) -> str:
         """Keep values of the environment and control characters out of a sentence."""
@@ -153,6 +171,14 @@ def common_options(*, as_json: bool = True, quiet: bool = False) -> Callable[[Co
             callback=remember,
             help="Where Rundiff keeps its state; else RUNDIFF_HOME, else the project file's, else .rundiff.",
         )(command)
+        for flag, what in (("--signatures", "signature store"), ("--database", "database")):
+            click.option(
+                flag,
+                metavar="URL",
+                expose_value=False,
+                callback=remember,
+                help=f"The {what}; else RUNDIFF_{flag[2:].upper()}, else the project file's, else the home directory.",
+            )(command)
         if quiet:
             click.option(
                 "--quiet",

@@ -15,7 +15,7 @@ from rundiff.engine.views import FieldSchema, HeldSet, HistoryEntry, Plan, Progr
 from rundiff.errors import ConfigurationError
 from rundiff.model import RunResult
 from rundiff.settings import DestinationOptions, Storage, SyncSettings
-from rundiff.stores.files import FileStore
+from rundiff.stores.registry import open_store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,11 +38,15 @@ class Workspace:
 
         self.storage = storage
         home = Home(Path(storage.home))
+        if storage.database is not None:
+            raise ConfigurationError(
+                "databases other than the home directory are not supported yet: leave it out."
+            )
         key = None if storage.signing_key is None else SigningKey(storage.signing_key)
         self._backends = Backends(
             home=home,
             database=EmbeddedDatabase(home.database),
-            store=FileStore(home.signatures),
+            store=open_store(storage.signatures, home.signatures, home.root / "cache"),
             signing_key=key,
             retention_days=storage.retention_days,
         )
@@ -56,8 +60,11 @@ class Workspace:
         self.close()
 
     def close(self) -> None:
-        """Let go of the database."""
-        self._backends.database.close()
+        """Let go of the database and the signature store."""
+        try:
+            self._backends.store.close()
+        finally:
+            self._backends.database.close()
 
     def backends(self, progress: ProgressHook | None = None) -> Backends:
         """Give what runs share, with a hook for progress."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from rundiff.durable import sync_folder, write_file
 from rundiff.errors import Fenced
+from rundiff.stores.contract import StoreReport, is_manifest
 
 __all__ = ["FileStore"]
 
@@ -44,8 +46,9 @@ class FileStore:
         path = self._root / sync_id / name
         return path if path.is_file() else None
 
-    def touch(self, sync_id: str, names: Iterable[str]) -> None:
-        """Files don't expire."""
+    def touch(self, sync_id: str, names: Iterable[str], seconds: float) -> Sequence[str]:  # noqa: ARG002 -- files don't expire
+        """Say which files are missing."""
+        return [name for name in names if self.get(sync_id, name) is None]
 
     def drop(self, sync_id: str, names: Iterable[str]) -> None:
         """Remove files."""
@@ -77,6 +80,22 @@ class FileStore:
         """Read the pointer file."""
         name = self._pointer(sync_id).get("manifest")
         return None if name is None else str(name)
+
+    def report(self) -> StoreReport:
+        """Name the folder."""
+        return StoreReport(place=str(self._root), version="", expires=False)
+
+    def why_missing(self, sync_id: str, manifest: str, since: datetime | None, seconds: float) -> str:  # noqa: ARG002 -- files don't expire
+        """Files go away only when someone removes them."""
+        if not (self._root / sync_id).is_dir():
+            return f"there is no folder {self._root / sync_id} any more"
+        newest = max((name for name in self.names(sync_id) if is_manifest(name)), default=None)
+        if newest is not None and newest < manifest:
+            return f"{self._root / sync_id} was restored from an older copy: it ends with {newest}"
+        return f"someone removed it from {self._root / sync_id}"
+
+    def close(self) -> None:
+        """Files are not held open."""
 
     def _pointer(self, sync_id: str) -> dict[str, Any]:
         # A cache: one that is missing or damaged says nothing, and the next commit writes it anew.

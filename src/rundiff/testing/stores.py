@@ -97,7 +97,16 @@ class StoreSuite:
         store.drop(SYNC, ["a"])
         assert store.get(SYNC, "a") is None
         assert self.content(store, "b") == b"2"
-        store.touch(SYNC, ["b", "no such object"])
+
+    def test_touching_tells_what_is_missing(self, store: SignatureStore) -> None:
+        """And keeps the rest."""
+        self.put(store, "a", b"1")
+        self.put(store, "manifest-00000001-x.json", b"2")
+        there = ["a", "manifest-00000001-x.json"]
+        assert list(store.touch(SYNC, there, 600)) == []
+        assert list(store.touch(SYNC, [*there, "no such object"], 600)) == ["no such object"]
+        assert list(store.touch(OTHER, ["a"], 600)) == ["a"]
+        assert self.content(store, "a") == b"1"
 
     def test_syncs_do_not_see_one_another(self, store: SignatureStore) -> None:
         """Objects and pointers are per sync."""
@@ -116,6 +125,19 @@ class StoreSuite:
         with path.open("rb") as reader:
             store.drop(SYNC, ["a"])
             assert reader.read() == b"one"
+
+    def test_it_tells_of_itself(self, store: SignatureStore) -> None:
+        """Where it is, and what may have become of an object."""
+        assert store.report().place
+        sentence = store.why_missing(SYNC, "manifest-00000001-x.json", None, 600)
+        assert sentence
+        assert not sentence.endswith(".")
+
+    def test_syncs_with_objects_are_listed(self, store: SignatureStore) -> None:
+        """However many there are."""
+        self.put(store, "a", b"1")
+        self.put(store, "a", b"1", OTHER)
+        assert sorted(store.sync_ids()) == [SYNC, OTHER]
 
     def test_the_pointer_moves_under_rising_tokens(
         self, store: SignatureStore, open_store: Callable[[], SignatureStore]

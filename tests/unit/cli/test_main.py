@@ -209,13 +209,11 @@ def test_doctor_finds_what_is_broken(capsys: Captured) -> None:
     assert "CRM_URL_THAT_IS_NOT_SET" in findings["project file"]["says"]
 
 
-def test_doctor_names_a_database_that_is_not_supported(
-    capsys: Captured, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RUNDIFF_DATABASE", "postgresql://me:hunter2@db")
+def test_doctor_names_a_store_that_there_is_not(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNDIFF_SIGNATURES", "memcached://me:hunter2@cache")
     assert main(["doctor"]) == 1
     out = capsys.readouterr().out
-    assert "home directory  broken  RUNDIFF_DATABASE names something else" in out
+    assert "broken  There is no signature store memcached://" in out
     assert "hunter2" not in out
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from rundiff.errors import ConfigurationError
 from rundiff.project import Project, ad_hoc, check_name, derived_name, load_project, storage
-from rundiff.settings import DEFAULT_EXCLUDE
+from rundiff.settings import DEFAULT_EXCLUDE, without_secrets
 
 HERE = "[sync.people] of rundiff.toml"
 SYNC = '[sync.people]\nsource = "people.csv"\nkey = "id"\nto = "sqlite:///crm.db"\n'
@@ -280,21 +280,58 @@ def test_the_signing_key_comes_from_the_environment_only() -> None:
     assert "short" not in str(caught.value).replace("shorter", "")
 
 
+def test_where_database_and_signatures_are_kept() -> None:
+    in_file = Project(database="postgresql://file", signatures="redis://file")
+    environ = {"RUNDIFF_DATABASE": "postgresql://env", "RUNDIFF_SIGNATURES": "redis://env"}
+    kept = storage(None, {}, Project())
+    assert (kept.database, kept.signatures) == (None, None)
+    kept = storage(None, {}, in_file)
+    assert (kept.database, kept.signatures) == ("postgresql://file", "redis://file")
+    kept = storage(None, environ, in_file)
+    assert (kept.database, kept.signatures) == ("postgresql://env", "redis://env")
+    kept = storage(None, environ, in_file, database="postgresql://flag", signatures="redis://flag")
+    assert (kept.database, kept.signatures) == ("postgresql://flag", "redis://flag")
+    assert "flag" not in repr(kept)
+
+
 @pytest.mark.parametrize(
     ("environ", "project", "named"),
     [
-        ({"RUNDIFF_DATABASE": "postgresql://x"}, Project(), "RUNDIFF_DATABASE"),
-        ({"RUNDIFF_SIGNATURES": "redis://x"}, Project(), "RUNDIFF_SIGNATURES"),
-        ({}, Project(database="postgresql://x"), "`database` of rundiff.toml"),
-        ({}, Project(signatures="redis://x"), "`signatures` of rundiff.toml"),
+        ({"RUNDIFF_DATABASE": "me:hunter2@db"}, Project(), "RUNDIFF_DATABASE"),
+        ({"RUNDIFF_SIGNATURES": "me:hunter2@db"}, Project(), "RUNDIFF_SIGNATURES"),
+        ({}, Project(database="me:hunter2@db"), "`database` of rundiff.toml"),
+        ({}, Project(signatures="me:hunter2@db"), "`signatures` of rundiff.toml"),
     ],
 )
-def test_other_databases_are_refused(environ: dict[str, str], project: Project, named: str) -> None:
+def test_places_that_are_no_urls_are_refused(environ: dict[str, str], project: Project, named: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         storage(None, environ, project)
-    assert str(caught.value).startswith(f"{named} names something else than the home directory")
-    assert "://x" not in str(caught.value)
+    assert str(caught.value).startswith(f"{named} must be a URL such as ")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_secrets_of_servers_come_from_the_environment_and_appear_in_no_message() -> None:
+    text = 'signatures = "redis://:${SECRET}@cache/0"\n' + SYNC
+    loaded = project(text, {"SECRET": "hunter2"})
+    assert loaded.signatures == "redis://:hunter2@cache/0"
+    assert loaded.masked("redis://:hunter2@cache/0 is gone") == "redis://:${SECRET}@cache/0 is gone"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://cache:6379/0", "redis://cache:6379/0"),
+        ("redis://:hunter2@cache:6379/0?password=hunter2", "redis://cache:6379/0"),
+        ("rediss://me:hunter2@cache", "rediss://me@cache"),
+        ("redis://me:hun/ter@2@cache/1", "redis://me@cache/1"),
+        ("unix://:hunter2@/run/redis.sock", "unix:///run/redis.sock"),
+        ("postgresql://me:hunter2@a,b:5432/name?sslpassword=hunter2", "postgresql://me@a,b:5432/name"),
+    ],
+)
+def test_urls_are_shown_without_secrets(url: str, shown: str) -> None:
+    assert without_secrets(url) == shown
 
 
 def test_the_home_directory_may_be_named_as_database() -> None:
-    assert storage("state", {"RUNDIFF_DATABASE": "state"}, Project(signatures="./state")).home == "state"
+    kept = storage("state", {"RUNDIFF_DATABASE": "state"}, Project(signatures="./state"))
+    assert (kept.home, kept.database, kept.signatures) == ("state", None, None)
