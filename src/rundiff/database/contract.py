@@ -1,14 +1,17 @@
-"""What a database owes a run: syncs, runs, leases, acknowledgements and failures.
+"""What a database owes a run: syncs, runs, leases, acknowledgements, failures and the write log.
 
 Duties:
 
-1. Every method is one transaction, durable when it returns.
+1. Every method is one transaction, durable when it returns. One that fails has changed nothing; where
+   a connection broke, the database finds out whether it was committed before it is tried again.
 2. Fencing: `acquire` gives a token higher than any before; every method that takes a token raises
    `Fenced` if a higher one was given out since, and then changes nothing.
 3. `begin_run` numbers runs 1, 2, 3 … per sync; a number is never given twice, not even after a reset.
 4. `commit` is the only commit point: the run's state, the current manifest, the held set and the
    state of failures change together.
-5. Times are aware datetimes in UTC, given by the caller.
+5. Times are aware datetimes in UTC. `now` is the database's own clock, and all times that decisions
+   rest on come from it; whether a lease has ended is never judged by another clock.
+6. Whatever can't be read or written ends as `StorageError`, without passwords in its sentence.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from rundiff.database.logs import LogFolders, LogFormat, WriteLog
 from rundiff.model import RunKind, RunStatus
 
 __all__ = ["Acknowledged", "Database", "Failure", "Held", "Sealed", "StoredRun", "StoredSync"]
@@ -125,8 +129,25 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 class Database(Protocol):
     """A place for syncs and runs."""
 
+    @property
+    def lease_seconds(self) -> float | None:
+        """How long a lease lasts after `acquire` or `heartbeat`, by the database's clock.
+
+        None: until it is released or taken over; the engine holds a lock on a file beside it.
+        """
+
+    @property
+    def place(self) -> str:
+        """Where the database is, without secrets."""
+
     def close(self) -> None:
         """Let go of all resources."""
+
+    def now(self) -> datetime:
+        """Read the database's clock."""
+
+    def write_log(self, folders: LogFolders, form: LogFormat) -> WriteLog:
+        """Give the place of write logs and held sets."""
 
     def find(self, name: str) -> StoredSync | None:
         """Find a sync by its name."""
@@ -143,17 +164,21 @@ class Database(Protocol):
     def describe(self, sync: StoredSync, token: int) -> None:
         """Store a sync's source, primary key, destination and shared_table anew."""
 
-    def acquire(self, sync_id: str, holder: str, now: datetime) -> int:
-        """Take the lease over and give its token."""
+    def acquire(self, sync_id: str, holder: str, now: datetime, *, over: bool = False) -> int:
+        """Take the lease and give its token.
+
+        Raises `SyncBusy`, which says who holds it, while it is held and has not ended. With `over` it is
+        taken over from whoever holds it.
+        """
 
     def heartbeat(self, sync_id: str, token: int, now: datetime) -> None:
-        """Keep the lease."""
+        """Keep the lease; may be called from another thread at any time."""
 
     def release(self, sync_id: str, token: int) -> None:
         """Give the lease back; nothing happens if it was lost."""
 
     def holder(self, sync_id: str) -> str | None:
-        """Say who holds the lease."""
+        """Say who holds the lease, since when and until when; None if nobody does, or it has ended."""
 
     def begin_run(self, sync_id: str, token: int, kind: RunKind, now: datetime) -> int:
         """Number a new run."""
@@ -192,4 +217,4 @@ class Database(Protocol):
         """
 
     def tables(self) -> Mapping[str, list[dict[str, Any]]]:
-        """Give syncs, runs and failures as rows, for the SQL views."""
+        """Give syncs, runs and failures as rows, for the SQL views: times in ISO 8601, structures as JSON."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,26 +19,33 @@ from typing import Any
 import msgspec
 
 from rundiff.database.contract import Acknowledged, Failure, Held, Sealed, StoredRun, StoredSync
-from rundiff.errors import Fenced, StorageError
+from rundiff.database.logs import FolderLog, LogFolders, LogFormat, WriteLog
+from rundiff.errors import Fenced, StorageError, SyncBusy
 from rundiff.model import RunKind, RunStatus
 
 __all__ = ["SCHEMA_VERSION", "EmbeddedDatabase"]
 
 SCHEMA_VERSION = 1
+_LOCK_SECONDS = 30.0
 _UNFINISHED = (RunStatus.READING, RunStatus.SEALED, RunStatus.DELIVERING)
 
 
 class EmbeddedDatabase:
     """Syncs, runs, leases, acknowledgements and failures in `rundiff.sqlite` of the home directory."""
 
+    lease_seconds = None
+    """A process that dies loses its lock on a file; no clock is needed."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # One connection for all threads of a process, which take turns by sqlite3's own lock.
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+            self._db = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False, timeout=_LOCK_SECONDS
+            )
             self._db.row_factory = sqlite3.Row
-            self._db.execute("PRAGMA journal_mode=WAL")
+            self._use_wal()
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA foreign_keys=ON")
             self._migrate()
@@ -46,6 +54,19 @@ class EmbeddedDatabase:
                 f"the database {path} can't be opened ({error}); check that its folder is writable and on "
                 "a local disk"
             ) from error
+
+    def _use_wal(self) -> None:
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError as error:
+                # The switch needs the file alone, and of all statements it does not wait for that.
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
 
     def _migrate(self) -> None:
         found = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -66,9 +87,22 @@ class EmbeddedDatabase:
                         self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
+    @property
+    def place(self) -> str:
+        """The home directory."""
+        return str(self.path.parent)
+
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+    def now(self) -> datetime:
+        """Read this machine's clock: no other uses the file."""
+        return datetime.now(UTC)
+
+    def write_log(self, folders: LogFolders, form: LogFormat) -> WriteLog:  # noqa: ARG002 -- the contract's signature
+        """Give the folders beside the file."""
+        return FolderLog(folders)
 
     @contextmanager
     def _transaction(self, sync_id: str | None = None, token: int | None = None) -> Iterator[None]:
@@ -181,9 +215,12 @@ class EmbeddedDatabase:
 
     # Leases
 
-    def acquire(self, sync_id: str, holder: str, now: datetime) -> int:
-        """Take the lease over and give its token."""
+    def acquire(self, sync_id: str, holder: str, now: datetime, *, over: bool = False) -> int:
+        """Take the lease and give its token."""
         with self._transaction():
+            held = None if over else self.holder(sync_id)
+            if held is not None:
+                raise SyncBusy(held)
             self._db.execute("UPDATE syncs SET token = token + 1 WHERE sync_id = ?", [sync_id])
             token = int(
                 self._db.execute("SELECT token FROM syncs WHERE sync_id = ?", [sync_id]).fetchone()[0]

@@ -44,7 +44,7 @@ def approve(session: Session, settings: SyncSettings, digest: str | None) -> Run
         if started.state is BaselineState.LOST:
             raise BaselineLost(lost_sentence(name, started.lost_reason or "unknown"))
         execution.begin_from(started)
-        kept = ChangeSet.load(session.backends.home.held(session.sync.sync_id, held.run))
+        kept = ChangeSet.load(session.backends.log.held(session.sync.sync_id, held.run))
         folder = session.backends.home.new_spool(session.sync.sync_id)
         changes = ChangeSet(folder, kept.findings)
         if held.what == "deletions":

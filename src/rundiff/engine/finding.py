@@ -100,7 +100,7 @@ class Finder:
             baseline=baseline,
             seen=self.seen,
             previous=PreviousRecords(
-                lambda run: self.backends.home.log(sync_id, run) if sync_id else self.folder / "none",
+                lambda run: self.backends.log.folder(sync_id, run) if sync_id else self.folder / "none",
                 deletes=started.stale is not None,
             ),
             policies=settings.policies,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 
 import pyarrow as pa
 
@@ -11,7 +10,6 @@ from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.order import words
 from rundiff.compare.seen import Seen
 from rundiff.database.contract import Held
-from rundiff.durable import sync_file, sync_folder
 from rundiff.engine.changeset import ChangeSet, changed_findings
 from rundiff.engine.log import LogWriter, read_log
 from rundiff.engine.session import Session
@@ -50,21 +48,16 @@ def remaining_held(session: Session, baseline: Baseline, seen: Seen | None, run:
     held = session.sync.held
     if held is None or held.what != "deletions" or seen is None:
         return None
-    home, sync_id = session.backends.home, session.sync.sync_id
-    before = ChangeSet.load(home.held(sync_id, held.run))
-    folder = home.held(sync_id, run)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    backends, sync_id = session.backends, session.sync.sync_id
+    before = ChangeSet.load(backends.log.held(sync_id, held.run))
+    folder = backends.home.new_spool(sync_id)
     rows, digest = still_deletable(before, ChangeSet(folder, before.findings), baseline, seen)
     if rows == 0:
         return None
     counts = {**before.findings.counts, "deleted": rows}
     after = ChangeSet(folder, changed_findings(before.findings, digest=digest, counts=counts))
     after.save()
-    for path in folder.iterdir():
-        sync_file(path)
-    sync_folder(folder)
-    sync_folder(folder.parent)
+    backends.log.hold(sync_id, run, session.token, folder)
     return Held(
         run=run, what="deletions", count=rows, reason=held.reason, digest=digest, manifest=held.manifest
     )

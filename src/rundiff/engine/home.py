@@ -8,6 +8,9 @@ syncs/SYNC_ID/held/                  what waits for an approval
 syncs/SYNC_ID/spool/                 half-done work of the run under way
 signatures/SYNC_ID/                  baselines: manifests and segments
 ```
+
+With a database on a server only work under way and copies of what the server holds are here; all of it
+may be lost.
 """
 
 from __future__ import annotations
@@ -59,19 +62,9 @@ class Home:
         folder.mkdir(parents=True)
         return folder
 
-    def sweep(self, sync_id: str, known_runs: set[int], held_run: int | None) -> None:
-        """Remove what no run names: logs of discarded runs, old spools, settled held sets.
-
-        Only the holder of the sync's lease may call this.
-        """
-        folder = self.sync(sync_id)
-        for path in (folder / "log").glob("*"):
-            if not path.name.isdigit() or int(path.name) not in known_runs:
-                shutil.rmtree(path, ignore_errors=True)
-        for path in (folder / "held").glob("*"):
-            if not path.name.isdigit() or int(path.name) != held_run:
-                shutil.rmtree(path, ignore_errors=True)
-        shutil.rmtree(folder / "spool", ignore_errors=True)
+    def drop_spools(self, sync_id: str) -> None:
+        """Remove half-done work; only the holder of the sync's lease may call this."""
+        shutil.rmtree(self.sync(sync_id) / "spool", ignore_errors=True)
 
     def relative(self, location: str) -> str:
         """Name a path relative to the home's parent when it lies below, so that both can move."""

@@ -34,7 +34,8 @@ def find_sync(backends: Backends, name: str) -> StoredSync:
     if sync is None:
         names = ", ".join(s.name for s in backends.database.syncs()) or "none yet"
         raise ConfigurationError(
-            f"there is no sync {name} in {backends.home.root} (there: {names}); check the name and --home"
+            f"there is no sync {name} in {backends.database.place} (there: {names}); check the name and "
+            f"{'--home' if backends.database.lease_seconds is None else '--database'}"
         )
     return sync
 
@@ -82,7 +83,7 @@ def held_view(backends: Backends, sync: StoredSync) -> HeldSet | None:
     if held is None:
         return None
     sample: list[dict[str, Any]] = []
-    folder = backends.home.held(sync.sync_id, held.run)
+    folder = backends.log.held(sync.sync_id, held.run)
     # Damaged files are told when they are approved; they must not stand in the way of looking.
     with suppress(StorageError):
         for name in FILES:
@@ -157,8 +158,9 @@ def history(backends: Backends, sync: StoredSync, key: Mapping[str, Any]) -> Seq
     wanted = _signature(backends, sync, key)
     entries: list[HistoryEntry] = []
     before: Mapping[str, Any] | None = None
+    runs = backends.log.runs_of(sync.sync_id, [wanted])
     for run in reversed(backends.database.runs(sync.sync_id)):
-        if run.sealed is None:
+        if run.sealed is None or (runs is not None and run.run not in runs):
             continue
         found = _record(backends, sync, run, wanted)
         if found is None:
@@ -225,7 +227,7 @@ def _record(
     sealed = run.sealed
     if sealed is None:
         return None
-    folder = backends.home.log(sync.sync_id, run.run)
+    folder = backends.log.folder(sync.sync_id, run.run)
     offset = 0
     for name, rows, action in (
         (DELETES, sealed.deletes, Action.DELETE),
@@ -261,8 +263,7 @@ def _find(path: Any, wanted: bytes) -> tuple[int, dict[str, Any]] | None:
 def plan_sample(backends: Backends, changes: ChangeSet, sync: StoredSync | None) -> list[Change]:
     """Give the first few changes of each action, with what was there before."""
     sample: list[Change] = []
-    previous = PreviousRecords(lambda run: backends.home.log(sync.sync_id if sync else "", run))
-    runs = [] if sync is None else [r.run for r in backends.database.runs(sync.sync_id)]
+    previous = PreviousRecords(lambda run: backends.log.folder(sync.sync_id if sync else "", run))
     for path, action in (
         (changes.creates, Action(changes.findings.new_action)),
         (changes.updates, Action.UPDATE),
@@ -274,7 +275,7 @@ def plan_sample(backends: Backends, changes: ChangeSet, sync: StoredSync | None)
             batch = next(file.iter_batches(batch_size=SAMPLES))
         before: list[Any] = [None] * batch.num_rows
         if action is Action.UPDATE:
-            before = _last_data(previous, batch.column("primary_key_signature"), runs)
+            before = _last_data(backends, sync, previous, batch.column("primary_key_signature"))
         columns = {name: values(batch.column(name)) for name in batch.schema.names}
         records = [{name: column[row] for name, column in columns.items()} for row in range(batch.num_rows)]
         for record, old in zip(records, before, strict=True):
@@ -291,12 +292,18 @@ def plan_sample(backends: Backends, changes: ChangeSet, sync: StoredSync | None)
     return sample
 
 
-def _last_data(previous: PreviousRecords, signatures: pa.Array, runs: Sequence[int]) -> list[Any]:
+def _last_data(
+    backends: Backends, sync: StoredSync | None, previous: PreviousRecords, signatures: pa.Array
+) -> list[Any]:
     """Find the newest data of a few records, run by run, newest first."""
     import numpy as np
 
     found: list[Any] = [None] * len(signatures)
+    runs = [] if sync is None else [run.run for run in backends.database.runs(sync.sync_id)]
+    named = None if sync is None else backends.log.runs_of(sync.sync_id, signatures.to_pylist())
     for run in runs:
+        if named is not None and run not in named:
+            continue
         written = np.full(len(signatures), run, dtype=np.int64)
         kind = previous.data_type(written)
         if pa.types.is_null(kind):

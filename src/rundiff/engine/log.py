@@ -7,8 +7,6 @@ its place in deletes, then updates, then creates, from 1.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -19,8 +17,8 @@ import pyarrow.parquet as pq
 
 from rundiff.baseline.order import SIGNATURE
 from rundiff.database.contract import Sealed
+from rundiff.database.logs import LogFormat
 from rundiff.destinations.contract import ChangeBatch
-from rundiff.durable import sync_file, sync_folder
 from rundiff.errors import StorageError
 from rundiff.model import Action
 
@@ -31,10 +29,10 @@ __all__ = [
     "UPDATES",
     "LogWriter",
     "change_batches",
+    "log_format",
     "log_schema",
     "log_type",
     "read_log",
-    "seal_folder",
     "unreadable",
 ]
 
@@ -94,19 +92,6 @@ class LogWriter:
         self.rows += batch.num_rows
 
 
-def seal_folder(folder: Path, target: Path) -> None:
-    """Make a finished folder durable under its final name."""
-    for path in folder.iterdir():
-        sync_file(path)
-    sync_folder(folder)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        # A database restored from an older copy gives numbers again: what has one already is rubbish.
-        shutil.rmtree(target)
-    os.replace(folder, target)
-    sync_folder(target.parent)
-
-
 def read_log(path: Path, size: int = 1 << 17, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     """Read one file of the log, its checksums verified; raises `StorageError` if it is missing or damaged."""
     try:
@@ -130,6 +115,13 @@ def unreadable(path: Path, error: Exception) -> StorageError:
     return StorageError(
         f"the file {path} {what}; restore it from a backup, or `rundiff reset` the sync to start it anew"
     )
+
+
+def log_format() -> LogFormat:
+    """Tell a database that takes change sets apart what their files are."""
+    from rundiff.destinations.render import json_text
+
+    return LogFormat(files=FILES, read=read_log, writer=LogWriter, json_text=json_text)
 
 
 def change_batches(

@@ -105,7 +105,7 @@ def deleted_since(
     """
     parts: list[pa.Table] = []
     for run in _committed(backends, sync_id):
-        path = backends.home.log(sync_id, run.run) / DELETES
+        path = backends.log.folder(sync_id, run.run) / DELETES
         last = Position(run=run.run, sequence=0 if run.sealed is None else run.sealed.deletes)
         if not path.exists() or (found is not None and found.reaches(last)):
             continue

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from rundiff.baseline.baseline import Baseline
@@ -19,13 +18,11 @@ from rundiff.baseline.manifest import Manifest
 from rundiff.compare.seen import Seen
 from rundiff.database.contract import Acknowledged, Failure, Held, Sealed, StoredRun, StoredSync
 from rundiff.destinations.contract import Position
-from rundiff.durable import sync_file, sync_folder
 from rundiff.engine.candidate import build_candidate, compact, digest_of, logged_keys
 from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.delivery import Delivery, resume_position
 from rundiff.engine.finding import Started
 from rundiff.engine.held import remaining_held
-from rundiff.engine.log import seal_folder
 from rundiff.engine.report import details_of, failed_result, result_from_json, result_of
 from rundiff.engine.session import Session, generation_of, open_baseline
 from rundiff.errors import RundiffError
@@ -58,7 +55,7 @@ class Execution:
     def begin(cls, session: Session, kind: RunKind, baseline: Baseline) -> Execution:
         """Number a run; it is reading from now on."""
         database, sync = session.backends.database, session.sync
-        number = database.begin_run(sync.sync_id, session.token, kind, datetime.now(UTC))
+        number = database.begin_run(sync.sync_id, session.token, kind, database.now())
         run = database.run(sync.sync_id, number)
         assert run is not None  # noqa: S101 -- just begun
         return cls(session, run, baseline)
@@ -75,6 +72,9 @@ class Execution:
         self.run = changed(self.run, token=self.session.token, **values)
         self.session.backends.database.update_run(self.run)
 
+    def _now(self) -> datetime:
+        return self.session.backends.database.now()
+
     def _seconds(self) -> float:
         return time.monotonic() - self._began
 
@@ -85,12 +85,13 @@ class Execution:
         findings, number = changes.findings, self.run.run
         held = self._hold_deletions(changes)
         counts = findings.counts
-        target = self.session.log(number)
-        seal_folder(changes.folder, target)
-        changes = ChangeSet(target, findings)
+        log, sync_id = self.session.backends.log, self._sync.sync_id
+        action = findings.new_action
+        folder = log.seal(sync_id, number, self.session.token, changes.folder, new_action=action)
+        changes = ChangeSet(folder, findings)
         if held is None and not findings.complete:
             held = remaining_held(self.session, self.baseline, seen, number)
-        store, sync_id = self.session.backends.store, self._sync.sync_id
+        store = self.session.backends.store
         # Past the store's, too, which is ahead where the database was restored from an older copy.
         generation = max(self._sync.generation, generation_of(store.current_manifest(sync_id))) + 1
         manifest = build_candidate(store, self.baseline, changes, (sync_id, number, generation))
@@ -119,17 +120,11 @@ class Execution:
         findings = changes.findings
         if findings.hold_deletions is None:
             return None
-        folder = self.session.backends.home.held(self._sync.sync_id, self.run.run)
-        # A database restored from an older copy gives numbers again: what has one already is rubbish.
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        backends, sync_id = self.session.backends, self._sync.sync_id
+        folder = backends.home.new_spool(sync_id)
         os.replace(changes.deletes, folder / changes.deletes.name)
-        kept = ChangeSet(folder, findings)
-        kept.save()
-        for path in folder.iterdir():
-            sync_file(path)
-        sync_folder(folder)
-        sync_folder(folder.parent)
+        ChangeSet(folder, findings).save()
+        backends.log.hold(sync_id, self.run.run, self.session.token, folder)
         return Held(
             run=self.run.run,
             what="deletions",
@@ -142,8 +137,8 @@ class Execution:
     def hold(self, changes: ChangeSet) -> RunResult:
         """Hold the whole run: keep its change set for an approval, deliver nothing."""
         findings, number = changes.findings, self.run.run
-        folder = self.session.backends.home.held(self._sync.sync_id, number)
-        seal_folder(changes.folder, folder)
+        log = self.session.backends.log
+        folder = log.hold(self._sync.sync_id, number, self.session.token, changes.folder)
         counts = findings.counts
         held = Held(
             run=number,
@@ -158,7 +153,7 @@ class Execution:
             self.run,
             token=self.session.token,
             status=RunStatus.HELD,
-            finished_at=datetime.now(UTC),
+            finished_at=self._now(),
             result=result.as_json(),
             details=details_of(findings),
         )
@@ -215,7 +210,7 @@ class Execution:
         assert sealed is not None  # noqa: S101 -- only sealed runs are committed
         session, database = self.session, self.session.backends.database
         sync_id, number = self._sync.sync_id, self.run.run
-        now = datetime.now(UTC)
+        now = self._now()
         failures = [f for f in database.failures(sync_id, number) if f.sequence > 0 and f.state == "open"]
         refused = {f.primary_key_signature for f in failures if f.primary_key_signature is not None}
         manifest, generation = sealed.manifest, sealed.generation
@@ -329,13 +324,13 @@ class Execution:
 
     def discard(self) -> None:
         """Give the run up before it is delivered; nothing outside was touched."""
-        shutil.rmtree(self.session.log(self.run.run), ignore_errors=True)
+        self.session.backends.log.drop(self._sync.sync_id, self.run.run, self.session.token)
         result = (
             dict(self.run.result)
             or failed_result(self._sync.name, (self.run.run, self.run.kind), "", 0).as_json()
         )
         result.update(status=str(RunStatus.DISCARDED), run=self.run.run)
-        self._store(status=RunStatus.DISCARDED, finished_at=datetime.now(UTC), result=result)
+        self._store(status=RunStatus.DISCARDED, finished_at=self._now(), result=result)
 
     def fail(self, error: str, *, lost: bool = False) -> RunResult:
         """Note that the run failed; one that is being delivered stays so, for the next run to finish."""
@@ -354,9 +349,9 @@ class Execution:
             stored = {**self.run.result, "status": "failed", "error": error, "written": written}
             self._store(result=stored)
             return replace(result, counts=replace(result.counts, written=written))
-        self._store(status=RunStatus.FAILED, finished_at=datetime.now(UTC), result=result.as_json())
+        self._store(status=RunStatus.FAILED, finished_at=self._now(), result=result.as_json())
         if self.run.sealed is not None:
-            shutil.rmtree(self.session.log(self.run.run), ignore_errors=True)
+            self.session.backends.log.drop(self._sync.sync_id, self.run.run, self.session.token)
         return result
 
     def _result(self, findings: Any, status: RunStatus, delivered: tuple[int, int] = (0, 0)) -> RunResult:
@@ -372,11 +367,14 @@ class Execution:
 def sweep(session: Session) -> None:
     """Remove files and objects that neither the current state nor retention names."""
     backends, sync = session.backends, session.sync
+    # Listed before the token is checked: what a successor puts there later is none of these.
+    names = backends.store.names(sync.sync_id)
     runs = backends.database.runs(sync.sync_id)
     logs = {run.run for run in runs if run.sealed is not None and run.status not in _WITHOUT_LOG}
     held = None if sync.held is None else sync.held.run
-    backends.home.sweep(sync.sync_id, logs, held)
-    oldest = datetime.now(UTC) - timedelta(days=backends.retention_days)
+    backends.log.retain(sync.sync_id, session.token, logs, held)
+    backends.home.drop_spools(sync.sync_id)
+    oldest = backends.database.now() - timedelta(days=backends.retention_days)
     keep = set()
     for run in runs:
         if run.finished_at is not None and run.finished_at >= oldest:
@@ -386,4 +384,4 @@ def sweep(session: Session) -> None:
         keep.add(sync.manifest)
         if path is not None:
             keep.update(Manifest.decode(sync.manifest, path.read_bytes()).objects)
-    backends.store.drop(sync.sync_id, [n for n in backends.store.names(sync.sync_id) if n not in keep])
+    backends.store.drop(sync.sync_id, [name for name in names if name not in keep])

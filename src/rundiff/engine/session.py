@@ -15,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.manifest import Manifest
 from rundiff.database.contract import Database, StoredSync
+from rundiff.database.logs import WriteLog
 from rundiff.destinations.contract import Destination, Target
 from rundiff.engine.home import Home
 from rundiff.engine.lease import Lease
@@ -41,6 +42,7 @@ class Backends:
 
     home: Home
     database: Database
+    log: WriteLog
     store: SignatureStore
     signing_key: SigningKey | None
     retention_days: float
@@ -180,7 +182,7 @@ class Session:
 
     def log(self, run: int) -> Path:
         """The write log of one of this sync's runs."""
-        return self.backends.home.log(self.sync.sync_id, run)
+        return self.backends.log.folder(self.sync.sync_id, run)
 
 
 def refuse_other(

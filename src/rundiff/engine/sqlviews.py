@@ -164,13 +164,14 @@ def _log_files(backends: Backends) -> tuple[list[list[str]], list[dict[str, Any]
                 continue
             done = sync.acknowledged
             acknowledged = done.sequence if done is not None and done.run == run.run else 0
+            folder = backends.log.folder(sync.sync_id, run.run)
             offset = 0
             for name, rows, action in (
                 (DELETES, run.sealed.deletes, "delete"),
                 (UPDATES, run.sealed.updates, "update"),
                 (CREATES, run.sealed.creates, run.sealed.new_action),
             ):
-                path = backends.home.log(sync.sync_id, run.run) / name
+                path = folder / name
                 if rows and path.exists():
                     shape = pq.read_schema(path).remove_metadata().serialize().to_pybytes()
                     groups.setdefault(shape, []).append(str(path))

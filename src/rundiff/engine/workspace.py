@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from rundiff.database.embedded import EmbeddedDatabase
+from rundiff.database.registry import migrate_database, open_database
 from rundiff.engine.home import Home
 from rundiff.engine.views import FieldSchema, HeldSet, HistoryEntry, Plan, Progress, RunView, SyncView
 from rundiff.errors import ConfigurationError
@@ -30,26 +30,30 @@ ProgressHook = Callable[[Progress], None]
 
 
 class Workspace:
-    """Everything one can do with the syncs of one home directory."""
+    """Everything one can do with the syncs of one database."""
 
     def __init__(self, storage: Storage) -> None:
+        from rundiff.engine.log import log_format
         from rundiff.engine.session import Backends
         from rundiff.signing import SigningKey
 
         self.storage = storage
         home = Home(Path(storage.home))
-        if storage.database is not None:
-            raise ConfigurationError(
-                "databases other than the home directory are not supported yet: leave it out."
-            )
         key = None if storage.signing_key is None else SigningKey(storage.signing_key)
-        self._backends = Backends(
-            home=home,
-            database=EmbeddedDatabase(home.database),
-            store=open_store(storage.signatures, home.signatures, home.root / "cache"),
-            signing_key=key,
-            retention_days=storage.retention_days,
-        )
+        database = open_database(storage.database, home.database)
+        try:
+            home.root.mkdir(parents=True, exist_ok=True)
+            self._backends = Backends(
+                home=home,
+                database=database,
+                log=database.write_log(home, log_format()),
+                store=open_store(storage.signatures, home.signatures, home.root / "cache"),
+                signing_key=key,
+                retention_days=storage.retention_days,
+            )
+        except BaseException:
+            database.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -71,6 +75,11 @@ class Workspace:
         from dataclasses import replace
 
         return replace(self._backends, progress=progress)
+
+    @staticmethod
+    def migrate(storage: Storage) -> tuple[str, str | None, str]:
+        """Bring the database's schema up to date: gives its place, the version found and the version now."""
+        return migrate_database(storage.database, Home(Path(storage.home)).database)
 
     # Acting
 
@@ -201,11 +210,11 @@ class Workspace:
 
     def _view(self, sync: StoredSync) -> SyncView:
         from rundiff.engine.inspect import sync_view
-        from rundiff.engine.lease import is_held
+        from rundiff.engine.lease import holder_of
 
-        held = is_held(self._backends.home.lock(sync.sync_id))
-        holder = self._backends.database.holder(sync.sync_id) if held else None
-        return sync_view(self._backends, sync, holder)
+        backends = self._backends
+        holder = holder_of(backends.database, backends.home.lock(sync.sync_id), sync.sync_id)
+        return sync_view(backends, sync, holder)
 
     def runs(self, name: str | None = None, limit: int = 20) -> Sequence[RunView]:
         """List runs, newest first."""

@@ -131,7 +131,7 @@ class DatabaseSuite:
 
     def test_a_sync_is_described_anew(self, database: Database, sync: StoredSync) -> None:
         """Source, key, destination and sharing change, and nothing else."""
-        token = database.acquire(sync.sync_id, "me", NOW)
+        token = database.acquire(sync.sync_id, "me", NOW, over=True)
         other = a_sync(
             sync_id=sync.sync_id,
             source="new.csv",
@@ -147,7 +147,7 @@ class DatabaseSuite:
 
     def test_the_changeable_state(self, database: Database, sync: StoredSync) -> None:
         """`set_sync` stores all of it, and takes it back."""
-        token = database.acquire(sync.sync_id, "me", NOW)
+        token = database.acquire(sync.sync_id, "me", NOW, over=True)
         state = changed(
             sync,
             token=token,
@@ -167,7 +167,7 @@ class DatabaseSuite:
         self, open_database: Callable[[], Database], database: Database, sync: StoredSync
     ) -> None:
         """Another connection sees what a method has done when it returns."""
-        token = database.acquire(sync.sync_id, "me", NOW)
+        token = database.acquire(sync.sync_id, "me", NOW, over=True)
         number = database.begin_run(sync.sync_id, token, RunKind.SYNC, NOW)
         database.acknowledge(sync.sync_id, token, Acknowledged(number, 5))
         database.add_failures(sync.sync_id, token, [a_failure(number, 1)])
@@ -189,7 +189,7 @@ class DatabaseSuite:
         def ask() -> None:
             own = open_database()
             try:
-                tokens.extend(own.acquire(sync.sync_id, "one of many", NOW) for _ in range(5))
+                tokens.extend(own.acquire(sync.sync_id, "one of many", NOW, over=True) for _ in range(5))
             finally:
                 own.close()
 
@@ -204,8 +204,8 @@ class DatabaseSuite:
     def test_who_holds_the_lease(self, database: Database, sync: StoredSync) -> None:
         """The last one who took it; a lost lease can't be given back."""
         assert database.holder(sync.sync_id) is None
-        first = database.acquire(sync.sync_id, "Ada", NOW)
-        second = database.acquire(sync.sync_id, "Grace", NOW)
+        first = database.acquire(sync.sync_id, "Ada", NOW, over=True)
+        second = database.acquire(sync.sync_id, "Grace", NOW, over=True)
         assert second > first
         database.release(sync.sync_id, first)
         assert "Grace" in (database.holder(sync.sync_id) or "")
@@ -241,10 +241,10 @@ class DatabaseSuite:
         act: Callable[[Database, StoredSync, StoredRun, int], None],
     ) -> None:
         """Every method that takes a token refuses one that was succeeded."""
-        stale = database.acquire(sync.sync_id, "Ada", NOW)
+        stale = database.acquire(sync.sync_id, "Ada", NOW, over=True)
         run = self.begun(database, sync, stale)
         database.add_failures(sync.sync_id, stale, [a_failure(run.run, 1)])
-        database.acquire(sync.sync_id, "Grace", NOW)
+        database.acquire(sync.sync_id, "Grace", NOW, over=True)
         before = {name: list(rows) for name, rows in database.tables().items()}
         with pytest.raises(Fenced):
             act(database, sync, run, stale)
@@ -261,18 +261,18 @@ class DatabaseSuite:
 
     def test_runs_are_numbered_for_each_sync(self, database: Database, sync: StoredSync) -> None:
         """From 1, and never anew: not even after a reset."""
-        token = database.acquire(sync.sync_id, "me", NOW)
+        token = database.acquire(sync.sync_id, "me", NOW, over=True)
         numbers = [database.begin_run(sync.sync_id, token, RunKind.SYNC, NOW) for _ in range(3)]
         database.set_sync(changed(sync, established=False), token)
         numbers.append(database.begin_run(sync.sync_id, token, RunKind.APPROVE, NOW))
         assert numbers == [1, 2, 3, 4]
         other = database.create(a_sync("animals"))
-        token = database.acquire(other.sync_id, "me", NOW)
+        token = database.acquire(other.sync_id, "me", NOW, over=True)
         assert database.begin_run(other.sync_id, token, RunKind.SYNC, NOW) == 1
 
     def test_a_run_begins_reading(self, database: Database, sync: StoredSync) -> None:
         """With its kind, its token and its time."""
-        token = database.acquire(sync.sync_id, "me", NOW)
+        token = database.acquire(sync.sync_id, "me", NOW, over=True)
         run = self.begun(database, sync, token)
         assert (run.status, run.kind, run.token, run.started_at) == ("reading", "sync", token, NOW)
         assert (run.result, run.details, run.sealed, run.manifest, run.finished_at) == (
@@ -287,7 +287,7 @@ class DatabaseSuite:
 
     def test_a_run_comes_back_as_it_was_stored(self, database: Database, sync: StoredSync) -> None:
         """With all that was sealed."""
-        token = database.acquire(sync.sync_id, "me", NOW)
+        token = database.acquire(sync.sync_id, "me", NOW, over=True)
         run = changed(
             self.begun(database, sync, token),
             status=RunStatus.SEALED,
@@ -302,7 +302,7 @@ class DatabaseSuite:
 
     def test_runs_are_listed(self, database: Database, sync: StoredSync) -> None:
         """Newest first; unfinished ones oldest first."""
-        token = database.acquire(sync.sync_id, "me", NOW)
+        token = database.acquire(sync.sync_id, "me", NOW, over=True)
         states = [RunStatus(state) for state in ("committed", "reading", "sealed", "delivering", "held")]
         states += [RunStatus.FAILED, RunStatus.DISCARDED]
         for state in states:
@@ -311,14 +311,14 @@ class DatabaseSuite:
         assert [run.run for run in database.runs(sync.sync_id, 2)] == [7, 6]
         assert [run.run for run in database.unfinished(sync.sync_id)] == [2, 3, 4]
         other = database.create(a_sync("animals"))
-        token = database.acquire(other.sync_id, "me", NOW)
+        token = database.acquire(other.sync_id, "me", NOW, over=True)
         database.begin_run(other.sync_id, token, RunKind.SYNC, LATER)
         assert [run.sync_id for run in database.runs(limit=2)] == [other.sync_id, sync.sync_id]
         assert len(database.runs()) == 8
 
     def test_an_acknowledgement_moves_alone(self, database: Database, sync: StoredSync) -> None:
         """It is no commit: the manifest stays."""
-        token = database.acquire(sync.sync_id, "me", NOW)
+        token = database.acquire(sync.sync_id, "me", NOW, over=True)
         database.acknowledge(sync.sync_id, token, Acknowledged(3, 10, "99"))
         assert database.get(sync.sync_id) == changed(
             sync, token=token, acknowledged=Acknowledged(3, 10, "99")
@@ -328,7 +328,7 @@ class DatabaseSuite:
 
     def test_failures_are_open_until_settled(self, database: Database, sync: StoredSync) -> None:
         """The same run and sequence again replaces the entry and counts the attempt."""
-        token = database.acquire(sync.sync_id, "me", NOW)
+        token = database.acquire(sync.sync_id, "me", NOW, over=True)
         run = self.begun(database, sync, token)
         aside = a_failure(run.run, -1, primary_key_signature=None, destination_action=None, primary_key=None)
         database.add_failures(sync.sync_id, token, [a_failure(run.run, 2), aside])
@@ -344,7 +344,7 @@ class DatabaseSuite:
 
     def test_a_commit_changes_all_at_once(self, database: Database, sync: StoredSync) -> None:
         """The run, the manifest, the held set, the acknowledgement and the failures it settles."""
-        token = database.acquire(sync.sync_id, "me", NOW)
+        token = database.acquire(sync.sync_id, "me", NOW, over=True)
         first = self.begun(database, sync, token)
         database.add_failures(sync.sync_id, token, [a_failure(first.run, 1), a_failure(first.run, 2)])
         run = changed(
@@ -371,7 +371,7 @@ class DatabaseSuite:
 
     def test_the_tables_hold_everything(self, database: Database, sync: StoredSync) -> None:
         """For the SQL views: rows of syncs, runs and failures."""
-        token = database.acquire(sync.sync_id, "me", NOW)
+        token = database.acquire(sync.sync_id, "me", NOW, over=True)
         run = self.begun(database, sync, token)
         database.add_failures(sync.sync_id, token, [a_failure(run.run, 1)])
         tables = database.tables()
