@@ -23,6 +23,7 @@ from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.delivery import Delivery, resume_position
 from rundiff.engine.finding import Started
 from rundiff.engine.held import remaining_held
+from rundiff.engine.keeping import lost_on_the_way
 from rundiff.engine.report import details_of, failed_result, result_from_json, result_of
 from rundiff.engine.session import Session, generation_of, open_baseline
 from rundiff.errors import RundiffError
@@ -221,8 +222,9 @@ class Execution:
             ).name
         aside = self._quarantine(changes, now)
         status = RunStatus.COMMITTED if sealed.held is None or not findings.hold_deletions else RunStatus.HELD
-        result = self._result(findings, status, (sealed.total - len(failures), len(failures)))
         objects = self._objects(manifest)
+        session.warnings.extend(lost_on_the_way(session.backends, self._sync, objects))
+        result = self._result(findings, status, (sealed.total - len(failures), len(failures)))
         acknowledged = position or self._sync.acknowledged
         run = changed(
             self.run,

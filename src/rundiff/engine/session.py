@@ -18,6 +18,7 @@ from rundiff.database.contract import Database, StoredSync
 from rundiff.database.logs import WriteLog
 from rundiff.destinations.contract import Destination, Target
 from rundiff.engine.home import Home
+from rundiff.engine.keeping import keep_alive, missing, store_warnings
 from rundiff.engine.lease import Lease
 from rundiff.engine.views import Progress
 from rundiff.errors import BaselineLost, ConfigurationError, SyncMismatch
@@ -121,6 +122,7 @@ class Session:
                 fields[name] = getattr(described, name)
             session.sync = StoredSync(**fields)
             database.describe(session.sync, session.lease.token)
+            session.warnings.extend(store_warnings(backends, session.sync))
         except BaseException:
             session.close()
             raise
@@ -263,12 +265,17 @@ def open_baseline(backends: Backends, sync: StoredSync, manifest: str | None) ->
         )
     if manifest is None:
         return Baseline.empty()
-    path = store.get(sync.sync_id, manifest)
-    if path is None:
-        raise BaselineLost(f"{manifest} is missing")
-    return Baseline.open(
-        Manifest.decode(manifest, path.read_bytes()), lambda name: store.get(sync.sync_id, name)
-    )
+
+    def find(name: str) -> Path:
+        path = store.get(sync.sync_id, name)
+        if path is None:
+            raise missing(backends, sync, manifest, name)
+        return path
+
+    opened = Manifest.decode(manifest, find(manifest).read_bytes())
+    baseline = Baseline.open(opened, find)
+    keep_alive(backends, sync, manifest, opened.objects)
+    return baseline
 
 
 def generation_of(manifest: str | None) -> int:

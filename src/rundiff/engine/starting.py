@@ -92,8 +92,8 @@ def _unknown_baseline(backends: Backends, settings: SyncSettings, known: set[str
         if manifest.primary_key == settings.primary_key:
             return (
                 f"the signature store holds a baseline with this primary key under the sync {sync_id}, which the "
-                "database does not know: the database was lost or replaced. If that baseline is of another sync, "
-                "remove its folder"
+                "database does not know: the database was lost or replaced. If that baseline belongs to another "
+                "database, keep the two apart, by another --home or another prefix (redis://…?prefix=NAME)"
             )
     return None
 
