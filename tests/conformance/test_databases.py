@@ -11,6 +11,7 @@ import pytest
 
 from rundiff.database.contract import Database
 from rundiff.database.embedded import SCHEMA_VERSION, EmbeddedDatabase
+from rundiff.database.postgresql import PostgresqlDatabase
 from rundiff.errors import StorageError
 from rundiff.testing.databases import NOW, DatabaseSuite, a_sync
 
@@ -19,6 +20,18 @@ class TestEmbedded(DatabaseSuite):
     @pytest.fixture
     def open_database(self, tmp_path: Path) -> Callable[[], Database]:
         return lambda: EmbeddedDatabase(tmp_path / "a b" / "rundiff.sqlite")
+
+
+class TestPostgresql(DatabaseSuite):
+    @pytest.fixture
+    def open_database(self, postgresql_url: str) -> Callable[[], Database]:
+        return lambda: PostgresqlDatabase(postgresql_url)
+
+
+class TestPostgresqlInASchema(DatabaseSuite):
+    @pytest.fixture
+    def open_database(self, postgresql_url: str) -> Callable[[], Database]:
+        return lambda: PostgresqlDatabase(f"{postgresql_url}?schema=Two%20words")
 
 
 def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:

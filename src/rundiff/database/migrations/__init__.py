@@ -1,0 +1,1 @@
+"""The schema of the PostgreSQL database, version by version (Alembic)."""

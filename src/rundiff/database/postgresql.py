@@ -1,0 +1,519 @@
+"""The PostgreSQL database: syncs, runs, leases, failures and write records in tables of a server.
+
+Every method is one transaction that begins with the sync's row: its lock orders the writers, and its
+token refuses those that were succeeded (docs/decisions/0008-postgresql-database.md).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from rundiff.database.contract import Acknowledged, Failure, Held, Sealed, StoredRun, StoredSync
+from rundiff.database.logs import LogFolders, LogFormat, WriteLog
+from rundiff.database.migrating import require_current
+from rundiff.database.server import Address, Server, clean
+from rundiff.errors import Fenced, SyncBusy
+from rundiff.model import RunKind, RunStatus
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Cursor = psycopg.Cursor[dict[str, Any]]
+
+__all__ = ["PostgresqlDatabase"]
+
+T = TypeVar("T")
+
+_UNFINISHED = [str(s) for s in (RunStatus.READING, RunStatus.SEALED, RunStatus.DELIVERING)]
+_ENDLESS = 2**63 - 1
+_TABLES = ("syncs", "runs", "failures", "leases")
+
+
+class PostgresqlDatabase:
+    """Syncs, runs, leases, acknowledgements, failures and write records on a server.
+
+    `url` is `postgresql://USER:PASSWORD@HOST:PORT/NAME` with libpq's parameters, and with `schema` and
+    `lease_seconds` (60 by default). Raises `ConfigurationError`, `MissingDriver` or `StorageError`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.address = Address.parse(url)
+        self._server = Server(self.address)
+        # Of its own, so that a heartbeat never waits for a long transaction; the next one tries again.
+        self._beats = Server(self.address, patience=0)
+        self._syncs, self._runs, self._failures, self._leases = (
+            self.address.table(f"rundiff_{name}") for name in _TABLES
+        )
+        self._records = self.address.table("sync_write_records")
+        try:
+            require_current(self._server, self.address)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def lease_seconds(self) -> float:
+        """How long a lease lasts after `acquire` or `heartbeat`."""
+        return self.address.lease_seconds
+
+    @property
+    def place(self) -> str:
+        """The URL without secrets."""
+        return self.address.place
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._beats.close()
+        self._server.close()
+
+    def now(self) -> datetime:
+        """Read the server's clock."""
+        found = self._server.rows("SELECT clock_timestamp() AS now")[0]["now"]
+        return _utc(found)
+
+    def write_log(self, folders: LogFolders, form: LogFormat) -> WriteLog:
+        """Give the tables of write records, with copies of their files in local folders."""
+        from rundiff.database.postgresql_log import PostgresqlLog
+
+        return PostgresqlLog(self, self._server, (folders, form))
+
+    def fenced(self, sync_id: str, token: int, work: Callable[[Cursor], T]) -> T:
+        """Do one transaction for a sync, unless a higher token was given out."""
+
+        def checked(cursor: Cursor) -> T:
+            self._check(cursor, sync_id, token)
+            return work(cursor)
+
+        return self._server.transact(checked)
+
+    def fenced_last(self, sync_id: str, token: int, work: Callable[[Cursor], T]) -> T:
+        """Do the same, but lock the sync's row only when all is done: for work that may take long."""
+
+        def checked(cursor: Cursor) -> T:
+            result = work(cursor)
+            self._check(cursor, sync_id, token)
+            return result
+
+        return self._server.transact(checked)
+
+    def _check(self, cursor: Cursor, sync_id: str, token: int) -> None:
+        # A process that is stopped in mid-transaction shall not keep its successors from the row: the
+        # server ends its session when it was silent for the time of a lease.
+        found = cursor.execute(
+            f"SELECT token, set_config('idle_in_transaction_session_timeout', %s, true)"
+            f" FROM {self._syncs} WHERE sync_id = %s FOR NO KEY UPDATE",
+            [str(round(self.lease_seconds * 1000)), sync_id],
+        ).fetchone()
+        if found is None or found["token"] != token:
+            raise Fenced("another run has taken this sync over; this one stops and its result is not used")
+
+    # Syncs
+
+    def find(self, name: str) -> StoredSync | None:
+        """Find a sync by its name."""
+        rows = self._server.rows(f"SELECT * FROM {self._syncs} WHERE name = %s", [clean(name)])
+        return _sync(rows[0]) if rows else None
+
+    def get(self, sync_id: str) -> StoredSync:
+        """Give a sync that exists."""
+        return _sync(self._server.rows(f"SELECT * FROM {self._syncs} WHERE sync_id = %s", [sync_id])[0])
+
+    def syncs(self) -> Sequence[StoredSync]:
+        """List all syncs by name."""
+        # By code points, as every other database does: the server's collation may be of any language.
+        rows = self._server.rows(f'SELECT * FROM {self._syncs} ORDER BY name COLLATE "C"')
+        return [_sync(row) for row in rows]
+
+    def create(self, sync: StoredSync) -> StoredSync:
+        """Store a new sync; if one of that name exists already, give that one."""
+        self._server.transact(
+            lambda cursor: cursor.execute(
+                f"INSERT INTO {self._syncs}"
+                " (sync_id, name, source, primary_key, destination, shared_table, created_at)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (name) DO NOTHING",
+                [
+                    sync.sync_id,
+                    clean(sync.name),
+                    clean(sync.source),
+                    json.dumps(sync.primary_key),
+                    clean(sync.destination),
+                    sync.shared_table,
+                    sync.created_at,
+                ],
+            )
+        )
+        found = self.find(sync.name)
+        assert found is not None  # noqa: S101 -- it was inserted, or stood in the way
+        return found
+
+    def describe(self, sync: StoredSync, token: int) -> None:
+        """Store a sync's source, primary key, destination and shared_table anew."""
+        self.fenced(
+            sync.sync_id,
+            token,
+            lambda cursor: cursor.execute(
+                f"UPDATE {self._syncs} SET source = %s, primary_key = %s, destination = %s,"
+                " shared_table = %s WHERE sync_id = %s",
+                [
+                    clean(sync.source),
+                    json.dumps(sync.primary_key),
+                    clean(sync.destination),
+                    sync.shared_table,
+                    sync.sync_id,
+                ],
+            ),
+        )
+
+    def set_sync(self, sync: StoredSync, token: int, void: tuple[int, str] | None = None) -> None:
+        """Store all of a sync's changeable state; `void` names the runs that no longer count."""
+
+        def write(cursor: Cursor) -> None:
+            self._write_sync(cursor, sync)
+            if void is None:
+                return
+            after, reason = void
+            runs = cursor.execute(
+                f"SELECT run, details FROM {self._runs} WHERE sync_id = %s AND run > %s",
+                [sync.sync_id, after],
+            ).fetchall()
+            cursor.executemany(
+                f"UPDATE {self._runs} SET details = %s WHERE sync_id = %s AND run = %s",
+                [
+                    (json.dumps({**run["details"], "void": reason}), sync.sync_id, run["run"])
+                    for run in runs
+                    if "void" not in run["details"]
+                ],
+            )
+
+        self.fenced(sync.sync_id, token, write)
+
+    def _write_sync(self, cursor: Cursor, sync: StoredSync) -> None:
+        done = sync.acknowledged
+        cursor.execute(
+            f"UPDATE {self._syncs} SET established = %s, manifest = %s, generation = %s, acknowledged_run = %s,"
+            " acknowledged_sequence = %s, acknowledged_marker = %s, held = %s WHERE sync_id = %s",
+            [
+                sync.established,
+                sync.manifest,
+                sync.generation,
+                done and done.run,
+                done and done.sequence,
+                done and done.marker,
+                _json(sync.held),
+                sync.sync_id,
+            ],
+        )
+
+    # Leases
+
+    def acquire(self, sync_id: str, holder: str, now: datetime, *, over: bool = False) -> int:  # noqa: ARG002 -- the server's clock counts
+        """Take the lease and give its token."""
+        # Looked at before the row is locked: the holder may be in the middle of a transaction.
+        found = None if over else self.holder(sync_id)
+        if found is not None:
+            raise SyncBusy(found)
+
+        def take(cursor: Cursor) -> int:
+            cursor.execute(f"SELECT FROM {self._syncs} WHERE sync_id = %s FOR NO KEY UPDATE", [sync_id])
+            rows = cursor.execute(self._holding, [sync_id]).fetchall()
+            if rows and not over:
+                # Another took it in between.
+                raise SyncBusy(_holder(rows[0]))
+            row = cursor.execute(
+                f"UPDATE {self._syncs} SET token = token + 1 WHERE sync_id = %s RETURNING token", [sync_id]
+            ).fetchone()
+            assert row is not None  # noqa: S101 -- the caller has the sync's id from this table
+            cursor.execute(
+                f"INSERT INTO {self._leases} AS l (sync_id, holder, token, acquired_at, expires_at)"
+                " VALUES (%s, %s, %s, clock_timestamp(), clock_timestamp() + make_interval(secs => %s))"
+                " ON CONFLICT (sync_id) DO UPDATE SET holder = excluded.holder, token = excluded.token,"
+                " acquired_at = excluded.acquired_at, expires_at = excluded.expires_at",
+                [sync_id, clean(holder), row["token"], self.lease_seconds],
+            )
+            return int(row["token"])
+
+        return self._server.transact(take)
+
+    @property
+    def _holding(self) -> str:
+        return (
+            f"SELECT holder, acquired_at, expires_at FROM {self._leases}"
+            " WHERE sync_id = %s AND expires_at > clock_timestamp()"
+        )
+
+    def heartbeat(self, sync_id: str, token: int, now: datetime) -> None:  # noqa: ARG002 -- as above
+        """Keep the lease."""
+
+        def keep(cursor: Cursor) -> int:
+            return cursor.execute(
+                f"UPDATE {self._leases} SET expires_at = clock_timestamp() + make_interval(secs => %s)"
+                " WHERE sync_id = %s AND token = %s",
+                [self.lease_seconds, sync_id, token],
+            ).rowcount
+
+        if self._beats.transact(keep) == 0:
+            raise Fenced("another run has taken this sync over; this one stops and its result is not used")
+
+    def release(self, sync_id: str, token: int) -> None:
+        """Give the lease back; nothing happens if it was lost."""
+        self._beats.transact(
+            lambda cursor: cursor.execute(
+                f"DELETE FROM {self._leases} WHERE sync_id = %s AND token = %s", [sync_id, token]
+            )
+        )
+
+    def holder(self, sync_id: str) -> str | None:
+        """Say who holds the lease, since when and until when."""
+        rows = self._server.rows(self._holding, [sync_id])
+        return _holder(rows[0]) if rows else None
+
+    # Runs
+
+    def begin_run(self, sync_id: str, token: int, kind: RunKind, now: datetime) -> int:
+        """Number a new run."""
+
+        def begin(cursor: Cursor) -> int:
+            row = cursor.execute(
+                f"UPDATE {self._syncs} SET next_run = next_run + 1 WHERE sync_id = %s RETURNING next_run",
+                [sync_id],
+            ).fetchone()
+            assert row is not None  # noqa: S101 -- its token was just checked
+            run = int(row["next_run"]) - 1
+            cursor.execute(
+                f"INSERT INTO {self._runs} (sync_id, run, kind, status, token, started_at, result, details)"
+                " VALUES (%s, %s, %s, 'reading', %s, %s, '{}', '{}')",
+                [sync_id, run, str(kind), token, now],
+            )
+            return run
+
+        return self.fenced(sync_id, token, begin)
+
+    def update_run(self, run: StoredRun) -> None:
+        """Store a run's state."""
+        self.fenced(run.sync_id, run.token, lambda cursor: self._write_run(cursor, run))
+
+    def _write_run(self, cursor: Cursor, run: StoredRun) -> None:
+        cursor.execute(
+            f"UPDATE {self._runs} SET status = %s, token = %s, finished_at = %s, result = %s, details = %s,"
+            " sealed = %s, manifest = %s WHERE sync_id = %s AND run = %s",
+            [
+                str(run.status),
+                run.token,
+                run.finished_at,
+                json.dumps(run.result),
+                json.dumps(run.details),
+                _json(run.sealed),
+                run.manifest,
+                run.sync_id,
+                run.run,
+            ],
+        )
+
+    def acknowledge(self, sync_id: str, token: int, position: Acknowledged) -> None:
+        """Note how far delivery came, also at the write records."""
+
+        def note(cursor: Cursor) -> None:
+            self._written(cursor, sync_id, position.run, position.sequence)
+            cursor.execute(
+                f"UPDATE {self._syncs} SET acknowledged_run = %s, acknowledged_sequence = %s,"
+                " acknowledged_marker = %s WHERE sync_id = %s",
+                [position.run, position.sequence, position.marker, sync_id],
+            )
+
+        self.fenced(sync_id, token, note)
+
+    def _written(self, cursor: Cursor, sync_id: str, run: int, last: int | None) -> None:
+        """Mark a run's records up to a sequence as written, from where the acknowledgement stands."""
+        done = cursor.execute(
+            f"SELECT acknowledged_run, acknowledged_sequence FROM {self._syncs} WHERE sync_id = %s", [sync_id]
+        ).fetchone()
+        first = done["acknowledged_sequence"] + 1 if done and done["acknowledged_run"] == run else 1
+        cursor.execute(
+            f"UPDATE {self._records} SET status = 'written', attempts = attempts + 1, updated_at = now()"
+            " WHERE sync_id = %s AND run_id = %s AND sequence BETWEEN %s AND %s AND status = 'pending'",
+            [sync_id, run, first, _ENDLESS if last is None else last],
+        )
+
+    def commit(self, run: StoredRun, sync: StoredSync, superseded: Sequence[tuple[int, int]]) -> None:
+        """Commit a run."""
+
+        def write(cursor: Cursor) -> None:
+            if run.manifest is not None:
+                self._written(cursor, run.sync_id, run.run, None)
+            self._write_run(cursor, run)
+            self._write_sync(cursor, sync)
+            cursor.executemany(
+                f"UPDATE {self._failures} SET state = 'superseded', updated_at = %s"
+                " WHERE sync_id = %s AND run = %s AND sequence = %s",
+                [(run.finished_at, run.sync_id, number, sequence) for number, sequence in superseded],
+            )
+
+        self.fenced(run.sync_id, run.token, write)
+
+    def run(self, sync_id: str, run: int) -> StoredRun | None:
+        """Find a run."""
+        rows = self._server.rows(
+            f"SELECT * FROM {self._runs} WHERE sync_id = %s AND run = %s", [sync_id, run]
+        )
+        return _run(rows[0]) if rows else None
+
+    def runs(self, sync_id: str | None = None, limit: int | None = None) -> Sequence[StoredRun]:
+        """List runs, newest first."""
+        values: list[Any]
+        if sync_id is None:
+            query, values = f"SELECT * FROM {self._runs} ORDER BY started_at DESC, run DESC LIMIT %s", [limit]
+        else:
+            query = f"SELECT * FROM {self._runs} WHERE sync_id = %s ORDER BY run DESC LIMIT %s"
+            values = [sync_id, limit]
+        return [_run(row) for row in self._server.rows(query, values)]
+
+    def unfinished(self, sync_id: str) -> Sequence[StoredRun]:
+        """List runs that are reading, sealed or delivering, oldest first."""
+        rows = self._server.rows(
+            f"SELECT * FROM {self._runs} WHERE sync_id = %s AND status = ANY (%s) ORDER BY run",
+            [sync_id, _UNFINISHED],
+        )
+        return [_run(row) for row in rows]
+
+    # Failures
+
+    def add_failures(self, sync_id: str, token: int, failures: Sequence[Failure]) -> None:
+        """Set records aside, also at the write records."""
+
+        def add(cursor: Cursor) -> None:
+            cursor.executemany(
+                f"INSERT INTO {self._failures} AS f VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+                " ON CONFLICT (sync_id, run, sequence) DO UPDATE SET error = excluded.error,"
+                " outcome = excluded.outcome, state = excluded.state, attempts = f.attempts + 1,"
+                " updated_at = excluded.updated_at",
+                [
+                    (
+                        sync_id,
+                        f.run,
+                        f.sequence,
+                        f.primary_key_signature,
+                        f.destination_action,
+                        f.primary_key and clean(f.primary_key),
+                        clean(f.error),
+                        f.outcome,
+                        f.state,
+                        f.attempts,
+                        f.created_at,
+                        f.updated_at,
+                    )
+                    for f in failures
+                ],
+            )
+            cursor.executemany(
+                f"UPDATE {self._records} SET status = 'failed', error = %s, attempts = attempts + 1,"
+                " updated_at = now() WHERE sync_id = %s AND run_id = %s AND sequence = %s",
+                [(clean(f.error), sync_id, f.run, f.sequence) for f in failures if f.sequence > 0],
+            )
+
+        self.fenced(sync_id, token, add)
+
+    def drop_failures(self, sync_id: str, token: int, run: int, sequences: Sequence[int]) -> None:
+        """Forget entries whose records were written after all."""
+
+        def drop(cursor: Cursor) -> None:
+            which = [sync_id, run, list(sequences)]
+            cursor.execute(
+                f"DELETE FROM {self._failures} WHERE sync_id = %s AND run = %s AND sequence = ANY (%s)", which
+            )
+            # The acknowledgement that follows makes them written.
+            cursor.execute(
+                f"UPDATE {self._records} SET status = 'pending', error = NULL, updated_at = now()"
+                " WHERE sync_id = %s AND run_id = %s AND sequence = ANY (%s)",
+                which,
+            )
+
+        self.fenced(sync_id, token, drop)
+
+    def failures(self, sync_id: str, run: int | None = None) -> Sequence[Failure]:
+        """List failures: the open ones, or all those of one run."""
+        where, value = ("state = %s", "open") if run is None else ("run = %s", run)
+        rows = self._server.rows(
+            f"SELECT * FROM {self._failures} WHERE sync_id = %s AND {where} ORDER BY run, sequence",
+            [sync_id, value],
+        )
+        return [_failure(row) for row in rows]
+
+    def tables(self) -> Mapping[str, list[dict[str, Any]]]:
+        """Give syncs, runs and failures as rows, for the SQL views."""
+        tables = {"syncs": self._syncs, "runs": self._runs, "failures": self._failures}
+        return {
+            name: [_plain(row) for row in self._server.rows(f"SELECT * FROM {table}")]
+            for name, table in tables.items()
+        }
+
+
+def _json(value: msgspec.Struct | None) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()
+
+
+def _utc(value: datetime) -> datetime:
+    return value.astimezone(UTC)
+
+
+def _holder(row: Mapping[str, Any]) -> str:
+    since, until = (f"{_utc(row[name]):%Y-%m-%dT%H:%M:%SZ}" for name in ("acquired_at", "expires_at"))
+    return f"{row['holder']} since {since}; its lease ends at {until} unless it is renewed"
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, datetime):
+            plain[name] = _utc(value).isoformat()
+        elif isinstance(value, list | dict):
+            plain[name] = json.dumps(value)
+        else:
+            plain[name] = str(value) if name == "sync_id" else value
+    return plain
+
+
+def _sync(row: Mapping[str, Any]) -> StoredSync:
+    run, sequence = row["acknowledged_run"], row["acknowledged_sequence"]
+    return StoredSync(
+        sync_id=str(row["sync_id"]),
+        name=row["name"],
+        source=row["source"],
+        primary_key=tuple(row["primary_key"]),
+        destination=row["destination"],
+        shared_table=row["shared_table"],
+        established=row["established"],
+        created_at=_utc(row["created_at"]),
+        token=row["token"],
+        manifest=row["manifest"],
+        generation=row["generation"],
+        acknowledged=None if run is None else Acknowledged(run, sequence, row["acknowledged_marker"]),
+        held=None if row["held"] is None else msgspec.convert(row["held"], Held),
+    )
+
+
+def _run(row: Mapping[str, Any]) -> StoredRun:
+    return StoredRun(
+        sync_id=str(row["sync_id"]),
+        run=row["run"],
+        kind=RunKind(row["kind"]),
+        status=RunStatus(row["status"]),
+        token=row["token"],
+        started_at=_utc(row["started_at"]),
+        finished_at=row["finished_at"] and _utc(row["finished_at"]),
+        result=row["result"],
+        details=row["details"],
+        sealed=None if row["sealed"] is None else msgspec.convert(row["sealed"], Sealed),
+        manifest=row["manifest"],
+    )
+
+
+def _failure(row: Mapping[str, Any]) -> Failure:
+    values = {name: value for name, value in row.items() if name != "sync_id"}
+    for name in ("created_at", "updated_at"):
+        values[name] = _utc(values[name])
+    return Failure(**values)
