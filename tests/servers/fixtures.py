@@ -9,6 +9,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.servers.postgresql import PostgresqlServer
+    from tests.servers.valkey import RedisServer
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +25,21 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
 def postgresql_url(postgresql_server: PostgresqlServer) -> str:
     """The URL of an empty database."""
     return postgresql_server.create_database()
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[RedisServer]:
+    """One Valkey for all tests; each has to take a prefix of its own, or its database."""
+    from tests.servers.valkey import RedisServer
+
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def valkey_url(valkey_server: RedisServer) -> str:
+    """The URL of an empty Valkey that keeps what a test does to its settings from the next one."""
+    valkey_server.ask("FLUSHALL")
+    valkey_server.ask("CONFIG", "SET", "maxmemory", 0)
+    valkey_server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    return valkey_server.url

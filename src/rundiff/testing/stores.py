@@ -14,8 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
+from rundiff.baseline.order import argsort, words
+from rundiff.baseline.segments import Segment, entries, write_segment
 from rundiff.errors import Fenced
 from rundiff.stores.contract import SignatureStore
 
@@ -23,6 +27,11 @@ __all__ = ["StoreSuite"]
 
 SYNC = "5f0c1d9e-0000-4000-8000-000000000001"
 OTHER = "5f0c1d9e-0000-4000-8000-000000000002"
+
+
+def _signatures(content: bytes) -> pa.FixedSizeBinaryArray:
+    buffers = [None, pa.py_buffer(content)]
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), len(content) // 32, buffers)
 
 
 class StoreSuite:
@@ -60,6 +69,29 @@ class StoreSuite:
         for opened in (store, open_store()):
             assert self.content(opened, "base-1.arrow") == b"\x00\xff" * 1000
             assert self.content(opened, "empty") == b""
+
+    def test_large_objects_come_back(
+        self, store: SignatureStore, open_store: Callable[[], SignatureStore]
+    ) -> None:
+        """Those that a server keeps in many parts: bytes of any kind, and a segment."""
+        random = np.random.default_rng(7)
+        self.put(store, "large", random.bytes(3_000_000))
+        rows = 20_000
+        keys, data = (_signatures(random.bytes(32 * rows)) for _ in range(2))
+        texts = pa.array(["x" * (number % 40) for number in range(rows)])
+        batch = entries(
+            (keys.take(pa.array(argsort(words(keys)))), data),
+            pa.StructArray.from_arrays([pa.array(range(rows)), texts], ["id", "region"]),
+            3,
+        )
+        info = write_segment(store.workspace(SYNC) / "base-1.arrow", batch.schema, [batch])
+        store.put(SYNC, store.workspace(SYNC) / "base-1.arrow")
+        opened = open_store()
+        assert self.content(opened, "large") == np.random.default_rng(7).bytes(3_000_000)
+        assert opened.touch(SYNC, ["large", "base-1.arrow"], 600) == []
+        path = opened.get(SYNC, "base-1.arrow")
+        assert path is not None
+        assert Segment.open(path, info).batches[0].equals(batch)
 
     def test_what_is_not_there_is_none(self, store: SignatureStore) -> None:
         """Neither a missing object nor a missing sync is made up."""
