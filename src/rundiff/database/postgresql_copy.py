@@ -82,13 +82,14 @@ def _json(array: pa.Array, json_text: Callable[[pa.Array], pa.Array]) -> pa.Arra
 
 def _names(array: pa.Array) -> pa.Array:
     """Spell lists of field names as `text[]` literals."""
-    values = array.flatten().cast(_TEXT).dictionary_encode()
-    spelled = pa.array([_quoted(name) for name in values.dictionary.to_pylist()], _TEXT)
+    values = array.flatten().dictionary_encode()
+    spelled = pa.array([_quoted(name) for name in values.dictionary.to_pylist()], pa.string())
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    lists = pa.LargeListArray.from_arrays(pa.array(offsets), spelled.take(values.indices))
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    lists = pa.ListArray.from_arrays(pa.array(offsets), spelled.take(values.indices))
+    joined = pc.binary_join(lists, ",").cast(_TEXT)
     joined = pc.binary_join_element_wise(
-        pa.scalar("{", _TEXT), pc.binary_join(lists, ","), pa.scalar("}", _TEXT), pa.scalar("", _TEXT)
+        pa.scalar("{", _TEXT), joined, pa.scalar("}", _TEXT), pa.scalar("", _TEXT)
     )
     return pc.if_else(array.is_valid(), joined, pa.scalar(_NULL, _TEXT))
 
