@@ -14,6 +14,7 @@ from rundiff.database.embedded import SCHEMA_VERSION, EmbeddedDatabase
 from rundiff.database.postgresql import PostgresqlDatabase
 from rundiff.errors import StorageError
 from rundiff.testing.databases import NOW, DatabaseSuite, a_sync
+from rundiff.testing.write_logs import WriteLogSuite
 
 
 class TestEmbedded(DatabaseSuite):
@@ -22,10 +23,26 @@ class TestEmbedded(DatabaseSuite):
         return lambda: EmbeddedDatabase(tmp_path / "a b" / "rundiff.sqlite")
 
 
+class TestEmbeddedLog(WriteLogSuite):
+    @pytest.fixture
+    def open_database(self, home_folder: Path) -> Callable[[], Database]:
+        return lambda: EmbeddedDatabase(home_folder / "rundiff.sqlite")
+
+
 class TestPostgresql(DatabaseSuite):
     @pytest.fixture
     def open_database(self, postgresql_url: str) -> Callable[[], Database]:
         return lambda: PostgresqlDatabase(postgresql_url)
+
+
+class TestPostgresqlLog(WriteLogSuite):
+    @pytest.fixture
+    def open_database(self, postgresql_url: str) -> Callable[[], Database]:
+        return lambda: PostgresqlDatabase(postgresql_url)
+
+    @pytest.fixture
+    def other_home(self, tmp_path: Path) -> Path:
+        return tmp_path / "another machine"
 
 
 class TestPostgresqlInASchema(DatabaseSuite):

@@ -30,7 +30,7 @@ from rundiff.database.contract import (
     StoredRun,
     StoredSync,
 )
-from rundiff.errors import Fenced
+from rundiff.errors import Fenced, SyncBusy
 from rundiff.model import RunKind, RunStatus
 
 __all__ = ["DatabaseSuite", "a_failure", "a_sync"]
@@ -200,6 +200,34 @@ class DatabaseSuite:
             thread.join()
         assert len(set(tokens)) == 20
         assert min(tokens) > 0
+
+    def test_a_held_lease_is_not_given_twice(
+        self, open_database: Callable[[], Database], database: Database, sync: StoredSync
+    ) -> None:
+        """Who asks is told who holds it; given back, it is free."""
+        first = database.acquire(sync.sync_id, "Ada", NOW)
+        other = open_database()
+        try:
+            with pytest.raises(SyncBusy, match="Ada"):
+                # Later by a clock that nobody asked.
+                other.acquire(sync.sync_id, "Grace", NOW + timedelta(days=8))
+            assert other.get(sync.sync_id).token == first
+            database.release(sync.sync_id, first)
+            assert other.acquire(sync.sync_id, "Grace", NOW) > first
+            with pytest.raises(Fenced):
+                database.heartbeat(sync.sync_id, first, LATER)
+        finally:
+            other.close()
+
+    def test_the_clock_goes_on(self, database: Database) -> None:
+        """In UTC."""
+        first, second = database.now(), database.now()
+        assert first <= second
+        assert first.utcoffset() == timedelta(0)
+
+    def test_the_place_is_named(self, database: Database) -> None:
+        """For messages."""
+        assert database.place
 
     def test_who_holds_the_lease(self, database: Database, sync: StoredSync) -> None:
         """The last one who took it; a lost lease can't be given back."""
