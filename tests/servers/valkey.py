@@ -275,6 +275,17 @@ class Sentinel:
             time.sleep(0.05)
         raise RuntimeError("the sentinel did not find the replica")
 
+    def wait_for_copy(self) -> None:
+        """Wait until the replica has what the master has."""
+        deadline = time.monotonic() + _SECONDS
+        while True:
+            told = self.master.ask("INFO", "replication")
+            if told["slave0"]["offset"] >= told["master_repl_offset"]:
+                return
+            if time.monotonic() > deadline:
+                raise RuntimeError("the replica stayed behind")
+            time.sleep(0.05)
+
     def close(self) -> None:
         """End all three."""
         self._process.kill()

@@ -256,7 +256,7 @@ class RedisStore:
 
     def report(self) -> StoreReport:
         """Ask every node for its version and its policy of eviction."""
-        nodes = self._link.info("server", "memory", brief=True)
+        nodes = self._link.info("server", "memory")
         first = nodes[0]
         if "valkey_version" in first:
             version = f"Valkey {first['valkey_version']}"

@@ -24,8 +24,6 @@ PIPELINE_BYTES = 1 << 20
 PIPELINE_COMMANDS = 256
 PATIENT = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 2.5, 3.0)
 """Seconds between attempts: long enough for a server that is started again."""
-BRIEF = (0.05, 0.3)
-"""For the first look: a wrong address shall be told at once."""
 
 _AGAIN = (
     exceptions.ConnectionError,
@@ -69,7 +67,7 @@ class Link:
 
     def one(self, key: str, *words: Any) -> Any:
         """Send one command, and give its reply."""
-        return self._batch([Command(key, words)], PATIENT)[0]
+        return self._batch([Command(key, words)])[0]
 
     def run(self, commands: Iterable[Command], *, reply_bytes: int = 0) -> Iterator[Any]:
         """Send commands in pipelines of bounded size, and yield their replies in order.
@@ -82,15 +80,14 @@ class Link:
             batch.append(command)
             size += max(command.size, reply_bytes)
             if size >= PIPELINE_BYTES or len(batch) >= PIPELINE_COMMANDS:
-                yield from self._batch(batch, PATIENT)
+                yield from self._batch(batch)
                 batch, size = [], 0
         if batch:
-            yield from self._batch(batch, PATIENT)
+            yield from self._batch(batch)
 
-    def info(self, *sections: str, brief: bool = False) -> list[dict[str, Any]]:
+    def info(self, *sections: str) -> list[dict[str, Any]]:
         """Ask every node (of a server: the one) for sections of INFO, as one mapping each."""
-        delays = BRIEF if brief else PATIENT
-        for delay in (*delays, None):
+        for delay in (*PATIENT, None):
             try:
                 return [
                     {name: value for section in sections for name, value in node.info(section).items()}
@@ -109,10 +106,10 @@ class Link:
 
     # Sending
 
-    def _batch(self, commands: Sequence[Command], delays: Sequence[float]) -> list[Any]:
+    def _batch(self, commands: Sequence[Command]) -> list[Any]:
         replies: list[Any] = [None] * len(commands)
         waiting = list(range(len(commands)))
-        for delay in (*delays, None):
+        for delay in (*PATIENT, None):
             failed: BaseException | None = None
             try:
                 groups = self._by_node(commands, waiting)
