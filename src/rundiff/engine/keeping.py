@@ -7,7 +7,7 @@ commit: for seven days, or three times the longest recent interval between runs 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -39,7 +39,7 @@ def _ends(backends: Backends, sync: StoredSync) -> list[datetime]:
 
 def keep_alive(backends: Backends, sync: StoredSync, manifest: str, segments: Sequence[str]) -> None:
     """Touch a baseline; raises `BaselineLost` if the store lacks a part of it."""
-    seconds = lifetime([datetime.now(UTC), *_ends(backends, sync)])
+    seconds = lifetime([backends.database.now(), *_ends(backends, sync)])
     lacking = backends.store.touch(sync.sync_id, [manifest, *segments], seconds)
     if lacking:
         raise missing(backends, sync, manifest, lacking[0])
@@ -59,11 +59,11 @@ def lost_on_the_way(backends: Backends, sync: StoredSync, names: Sequence[str]) 
     What was delivered is delivered, and the run has to be committed all the same: the next one finds the
     baseline lost.
     """
-    seconds = lifetime([datetime.now(UTC), *_ends(backends, sync)])
+    seconds = lifetime([backends.database.now(), *_ends(backends, sync)])
     lacking = backends.store.touch(sync.sync_id, names, seconds)
     if not lacking:
         return []
-    why = backends.store.why_missing(sync.sync_id, names[0], datetime.now(UTC), seconds)
+    why = backends.store.why_missing(sync.sync_id, names[0], backends.database.now(), seconds)
     sentence = (
         f"the signature store lost the baseline of sync {sync.name} during this run ({lacking[0]} is missing: "
         f"{why}); what was delivered stays delivered, and `rundiff rebuild {sync.name}` makes the baseline anew"
@@ -78,7 +78,7 @@ def store_warnings(backends: Backends, sync: StoredSync) -> list[str]:
     ends = _ends(backends, sync) if report.expires else []
     if ends:
         kept = lifetime(ends)
-        passed = (datetime.now(UTC) - ends[0]).total_seconds()
+        passed = (backends.database.now() - ends[0]).total_seconds()
         if passed > kept / 2:
             warnings.append(
                 f"sync {sync.name} last ran {_days(passed)} ago, and the signature store keeps its baseline for only "
