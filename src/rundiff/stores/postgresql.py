@@ -206,8 +206,8 @@ class PostgresqlStore:
         newest = max((name for name in names if is_manifest(name)), default=None)
         if newest is not None and newest < manifest:
             return (
-                f"the signature store is older than the database says: it ends with {newest[:17]}; it was restored "
-                "from an older copy, or failed over to a replica that was behind"
+                f"the signature store is older than it should be: it ends with {newest[:17]}, and the last run left "
+                f"{manifest[:17]}; it was restored from an older copy, or failed over to a replica that was behind"
             )
         if not names:
             return "the signature store holds nothing of this sync: it was emptied, or is another one"

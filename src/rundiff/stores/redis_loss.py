@@ -37,9 +37,8 @@ def reason(nodes: Sequence[Mapping[str, Any]], loss: Loss) -> str:
     evicted = sum(int(node.get("evicted_keys", 0)) for node in nodes)
     if loss.pointer is not None and loss.pointer[:17] < loss.manifest[:17]:
         return (
-            f"the signature store is older than the database says: it ends with {loss.pointer[:17]}, and the "
-            f"database names {loss.manifest[:17]}; it was restored from an older copy, or failed over to a replica "
-            "that was behind"
+            f"the signature store is older than it should be: it ends with {loss.pointer[:17]}, and the last run left "
+            f"{loss.manifest[:17]}; it was restored from an older copy, or failed over to a replica that was behind"
         )
     if age is not None and age > loss.seconds:
         return f"it has expired: it was kept for {_days(loss.seconds)} after the last run, which was {_days(age)} ago"
