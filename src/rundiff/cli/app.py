@@ -54,6 +54,7 @@ COMMANDS = {
     "rebuild": Entry("acting", "Act", "Make a lost baseline anew from the write log."),
     "rollback": Entry("acting", "Act", "Go back to the baseline of an earlier run."),
     "init": Entry("starting", "Set up", "Write a rundiff.toml to start from."),
+    "migrate": Entry("migrating", "Set up", "Bring the database's tables up to date."),
     "doctor": Entry("doctor", "Set up", "Check what is installed and reachable."),
 }
 """The commands in the order of `rundiff --help`; the module's attribute is `NAME_command`."""

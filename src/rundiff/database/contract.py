@@ -65,6 +65,8 @@ class Sealed(msgspec.Struct, frozen=True, kw_only=True):
     complete: bool = False
     forget: tuple[str, ...] = ()
     """The syncs whose marks on the destination this run takes away before it delivers."""
+    at: datetime | None = None
+    """When; None in runs of versions that did not note it."""
 
     @property
     def total(self) -> int:

@@ -17,6 +17,7 @@ ENTRY_POINTS = "rundiff.databases"
 """The group in which packages register `scheme = module:function`; the function takes the URL and gives a
 `Database`."""
 
+_CURRENT = "current"
 _POSTGRESQL = "rundiff.database.postgresql:PostgresqlDatabase"
 _SCHEMES = {"postgresql": _POSTGRESQL, "postgres": _POSTGRESQL}
 
@@ -55,7 +56,7 @@ def migrate_database(url: str | None, embedded: Path) -> tuple[str, str | None, 
     # The others bring their tables up to date when they are opened.
     database = open_database(url, embedded)
     try:
-        return database.place, "current", "current"
+        return database.place, _CURRENT, _CURRENT
     finally:
         database.close()
 

@@ -242,19 +242,14 @@ class Server:
             except library.Error as error:
                 if error.sqlstate in _ENDED and self._connection is not None:
                     self._connection.close()
-                if not (self._lost(error) or error.sqlstate in _AGAIN) or time.monotonic() > deadline:
+                if not (self._lost() or error.sqlstate in _AGAIN) or time.monotonic() > deadline:
                     raise self._translated(error) from error
             time.sleep(pause)
             pause = min(pause * 2, 1.0)
 
-    def _lost(self, error: psycopg.Error) -> bool:
-        """Say whether an error comes from a connection that broke, or could not be had again."""
-        if not self._known:
-            return False
-        connection = self._connection
-        return isinstance(error, driver().OperationalError | driver().InterfaceError) and (
-            connection is None or connection.closed
-        )
+    def _lost(self) -> bool:
+        """Say whether the connection broke, or could not be had again."""
+        return self._known and (self._connection is None or self._connection.closed)
 
     def _translated(self, error: BaseException | None) -> StorageError:
         why = " ".join(str(error).split()) or type(error).__name__

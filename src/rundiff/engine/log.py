@@ -119,9 +119,13 @@ def unreadable(path: Path, error: Exception) -> StorageError:
 
 def log_format() -> LogFormat:
     """Tell a database that takes change sets apart what their files are."""
+    return LogFormat(files=FILES, read=read_log, writer=LogWriter, json_text=_json_text)
+
+
+def _json_text(array: pa.Array) -> pa.Array:
     from rundiff.destinations.render import json_text
 
-    return LogFormat(files=FILES, read=read_log, writer=LogWriter, json_text=json_text)
+    return json_text(array)
 
 
 def change_batches(
