@@ -52,6 +52,7 @@ class Options(TypedDict, total=False):
     on_new_field: Literal["update", "fail"]
     on_dropped_field: Literal["update", "fail"]
     shared_table: bool
+    mode: Literal["mirror", "soft_delete", "append", "history"]
     full_refresh: bool
     batch_size: int
     wait: bool

@@ -26,7 +26,7 @@ RUN_OPTIONS = ("full_refresh", "batch_size", "wait")
 """Options that `SyncSettings` holds itself."""
 ONLY_FOR_ONE_RUN = frozenset({"full_refresh"})
 """Would be a mistake if every run did it, hence no key of `rundiff.toml`."""
-DESTINATION_OPTIONS = ("shared_table",)
+DESTINATION_OPTIONS = ("shared_table", "mode")
 """Options of the destination beside `to` and `into`, which every entry names by itself."""
 
 

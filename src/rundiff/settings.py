@@ -110,6 +110,8 @@ class DestinationOptions(msgspec.Struct, frozen=True, kw_only=True):
     into: str | None = None
     """The table, optionally with its schema."""
     shared_table: bool = False
+    mode: Literal["mirror", "soft_delete", "append", "history"] = "mirror"
+    """What a table keeps of changed and deleted rows."""
 
 
 class SyncSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import msgspec
+import psycopg
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from psycopg.rows import dict_row
 
 from rundiff.destinations import open_destination
 from rundiff.destinations.contract import Capabilities, ChangeBatch, Position, Target
@@ -58,6 +62,12 @@ def opener(url: str, into: str | None = None) -> Callable[[], Any]:
     return lambda: open_destination(DestinationOptions(url=url, into=into))
 
 
+def in_mode(url: str, into: str) -> Callable[[str], Any]:
+    return lambda mode: open_destination(
+        msgspec.convert({"url": url, "into": into, "mode": mode}, DestinationOptions)
+    )
+
+
 class TestSqlite(DestinationSuite):
     @pytest.fixture
     def harness(self, tmp_path: Path) -> Harness:
@@ -65,6 +75,7 @@ class TestSqlite(DestinationSuite):
         quoted = '"' + UGLY_TABLE.replace('"', '""') + '"'
         return Harness(
             open=opener(f"sqlite:///{path}", quoted),
+            mode=in_mode(f"sqlite:///{path}", quoted),
             rows=lambda: sqlite_rows(path, quoted),
             sql=lambda sql: sqlite_run(path, sql.format(table=quoted)),
         )
@@ -87,6 +98,11 @@ class TestSqliteWithoutIndex(DestinationSuite):
         assert harness.sql is not None
         harness.sql("ALTER TABLE {table} ADD COLUMN region TEXT")
         super().test_composite_keys(harness, destination)
+
+    def test_nasty_texts(self, harness: Harness, destination: Any) -> None:
+        assert harness.sql is not None
+        harness.sql("ALTER TABLE {table} ADD COLUMN text TEXT")
+        super().test_nasty_texts(harness, destination)
 
 
 class TestSqliteRowid(DestinationSuite):
@@ -114,6 +130,12 @@ class TestSqliteRowid(DestinationSuite):
         harness.sql("CREATE TABLE {table} (id INTEGER, region TEXT, PRIMARY KEY (region, id)) WITHOUT ROWID")
         super().test_composite_keys(harness, destination)
 
+    def test_nasty_texts(self, harness: Harness, destination: Any) -> None:
+        assert harness.sql is not None
+        harness.sql("DROP TABLE {table}")
+        harness.sql("CREATE TABLE {table} (id INTEGER, text TEXT, PRIMARY KEY (text, id)) WITHOUT ROWID")
+        super().test_nasty_texts(harness, destination)
+
 
 class TestDuckdb(DestinationSuite):
     @pytest.fixture
@@ -122,6 +144,7 @@ class TestDuckdb(DestinationSuite):
         quoted = '"' + UGLY_TABLE.replace('"', '""') + '"'
         return Harness(
             open=opener(f"duckdb:///{path}", quoted),
+            mode=in_mode(f"duckdb:///{path}", quoted),
             rows=lambda: duckdb_rows(path, quoted),
             sql=lambda sql: duckdb_run(path, sql.format(table=quoted)),
         )
@@ -147,6 +170,73 @@ class TestDuckdbWithKey(DestinationSuite):
         harness.sql("CREATE TABLE {table} (id BIGINT, region VARCHAR, PRIMARY KEY (region, id))")
         super().test_composite_keys(harness, destination)
 
+    def test_nasty_texts(self, harness: Harness, destination: Any) -> None:
+        assert harness.sql is not None
+        harness.sql("DROP TABLE {table}")
+        harness.sql("CREATE TABLE {table} (id BIGINT, text VARCHAR, PRIMARY KEY (text, id))")
+        super().test_nasty_texts(harness, destination)
+
+
+def fits_microseconds(value: pa.Scalar) -> bool:
+    """Say whether a time is a whole number of microseconds."""
+    unit = getattr(value.type, "unit", "us")
+    return unit != "ns" or not value.is_valid or value.value % 1_000 == 0
+
+
+def postgresql_holds(value: pa.Scalar) -> bool:
+    return fits_microseconds(value) and "\0" not in str(value)
+
+
+def postgresql_rows(url: str, table: str) -> list[dict[str, Any]]:
+    with psycopg.connect(url, row_factory=dict_row) as connection:
+        if connection.execute("SELECT to_regclass(%s)", (table,)).fetchone() == {"to_regclass": None}:
+            return []
+        return connection.execute(f"SELECT * FROM {table}".encode()).fetchall()
+
+
+def postgresql_run(url: str, sql: str) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute(sql.encode())
+
+
+class TestPostgresql(DestinationSuite):
+    @pytest.fixture
+    def harness(self, postgresql_url: str) -> Harness:
+        quoted = '"' + UGLY_TABLE.replace('"', '""') + '"'
+        return Harness(
+            open=opener(postgresql_url, quoted),
+            mode=in_mode(postgresql_url, quoted),
+            rows=lambda: postgresql_rows(postgresql_url, quoted),
+            sql=lambda sql: postgresql_run(postgresql_url, sql.format(table=quoted)),
+            holds=postgresql_holds,
+        )
+
+
+class TestPostgresqlWithoutIndex(DestinationSuite):
+    """Someone else's table in a schema: no key is declared, so nothing leads to a row."""
+
+    @pytest.fixture
+    def harness(self, postgresql_url: str) -> Harness:
+        postgresql_run(postgresql_url, 'CREATE SCHEMA "Crm"')
+        postgresql_run(postgresql_url, 'CREATE TABLE "Crm"."T" (id bigint NOT NULL)')
+        url = postgresql_url
+        return Harness(
+            open=opener(url, "Crm.T"),
+            rows=lambda: postgresql_rows(url, '"Crm"."T"'),
+            sql=lambda sql: postgresql_run(url, sql.format(table='"Crm"."T"')),
+            holds=postgresql_holds,
+        )
+
+    def test_composite_keys(self, harness: Harness, destination: Any) -> None:
+        assert harness.sql is not None
+        harness.sql("ALTER TABLE {table} ADD COLUMN region text")
+        super().test_composite_keys(harness, destination)
+
+    def test_nasty_texts(self, harness: Harness, destination: Any) -> None:
+        assert harness.sql is not None
+        harness.sql("ALTER TABLE {table} ADD COLUMN text text")
+        super().test_nasty_texts(harness, destination)
+
 
 class TestJsonLines(DestinationSuite):
     @pytest.fixture
@@ -169,8 +259,11 @@ class TestParquet(DestinationSuite):
         def changes() -> list[dict[str, Any]]:
             found: list[dict[str, Any]] = []
             for path in sorted(folder.glob("*.parquet")):
+                found += pq.read_table(path).to_pylist()
                 with duckdb.connect() as connection:
-                    found += connection.read_parquet(str(path)).to_arrow_table().to_pylist()
+                    assert connection.read_parquet(str(path)).to_arrow_table().num_rows == len(
+                        pq.read_table(path)
+                    )
             return found
 
         return Harness(open=opener(str(folder)), changes=changes)

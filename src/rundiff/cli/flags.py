@@ -37,6 +37,7 @@ HELP: Mapping[str, str] = {
     "on_new_field": "What to do when the source has a new field.",
     "on_dropped_field": "What to do when the source has lost a field.",
     "shared_table": "Let several syncs write to one table.",
+    "mode": "What a table keeps: rows as they are, deleted ones marked, every change, or every version in time.",
     "full_refresh": "Send every record again, as if for the first time.",
     "batch_size": "Write records in one batch of delivery.",
     "wait": "Wait for another run of the same sync instead of giving up.",

@@ -35,6 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 import pyarrow as pa
@@ -98,6 +99,8 @@ class ChangeBatch:
     first_sequence: int
     action: Action
     records: pa.RecordBatch
+    sealed_at: datetime | None = None
+    """When the run was sealed (UTC): the same on every repeat of the batch. None where it is not known."""
 
     @property
     def last_sequence(self) -> int:
@@ -111,6 +114,7 @@ class ChangeBatch:
             first_sequence=self.first_sequence + offset,
             action=self.action,
             records=self.records.slice(offset, length),
+            sealed_at=self.sealed_at,
         )
 
 

@@ -7,10 +7,18 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from rundiff.destinations.contract import Target
+from rundiff.destinations.modes import Mode
 from rundiff.destinations.tables import Dialect, TableShape
-from rundiff.errors import ConfigurationError
+from rundiff.errors import ConfigurationError, DestinationError
 
-__all__ = ["check_fields", "check_name", "check_shape"]
+__all__ = ["check_fields", "check_mode", "check_name", "check_shape"]
+
+_NEEDED = {
+    Mode.MIRROR: ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    Mode.SOFT_DELETE: ("SELECT", "INSERT", "UPDATE"),
+    Mode.APPEND: ("INSERT",),
+    Mode.HISTORY: ("SELECT", "INSERT", "UPDATE"),
+}
 
 
 def check_name(dialect: Dialect, name: str, what: str) -> None:
@@ -27,6 +35,9 @@ def check_name(dialect: Dialect, name: str, what: str) -> None:
             f'The name of the {what} "{name}" has {length} bytes, and {dialect.title} would cut it to '
             f"{dialect.name_limit}: shorten it."
         )
+    reason = None if dialect.misspelled is None else dialect.misspelled(name)
+    if reason is not None:
+        raise ConfigurationError(f'The name of the {what} "{name}" {reason}: rename it.')
 
 
 def check_fields(dialect: Dialect, target: Target, fields: Mapping[str, pa.DataType]) -> None:
@@ -58,6 +69,8 @@ def check_shape(
         raise ConfigurationError(
             f'"{shape.name}" is a view, which can\'t be written: name a table with --into.'
         )
+    if shape.refusal is not None:
+        raise ConfigurationError(f'The table "{shape.name}" {shape.refusal}')
     for name in target.primary_key:
         if dialect.fold(name) not in shape.columns:
             raise ConfigurationError(
@@ -88,3 +101,19 @@ def check_shape(
                 f'The column "{column.name}" of the table "{shape.name}" demands a value, and the source has no such '
                 "field: give the column a default, or let it be null."
             )
+
+
+def check_mode(dialect: Dialect, target: Target, shape: TableShape, mode: Mode) -> None:
+    """Refuse an existing table that can't be written as a mode has to."""
+    key = frozenset(map(dialect.fold, target.primary_key))
+    if not mode.one_row and any(unique <= key for unique in shape.unique):
+        raise ConfigurationError(
+            f'The mode {mode} keeps several rows of one key, and the table "{shape.name}" has a unique index on the '
+            "key: drop the index, name another table with --into, or choose another --mode."
+        )
+    missing = [] if shape.rights is None else [r for r in _NEEDED[mode] if r not in shape.rights]
+    if missing:
+        raise DestinationError(
+            f'The table "{shape.name}" of {dialect.title} can\'t be written, for the user lacks the right to '
+            f"{missing[0]}: grant it, then run again."
+        )

@@ -22,21 +22,28 @@ and gives a `Destination`."""
 _TABLES = {
     "sqlite": "rundiff.destinations.sqlite:open_table",
     "duckdb": "rundiff.destinations.duckdb:open_table",
+    "postgresql": "rundiff.destinations.postgresql:open_table",
+    "postgres": "rundiff.destinations.postgresql:open_table",
+    "mysql": "rundiff.destinations.mysql:open_table",
+    "mariadb": "rundiff.destinations.mysql:open_table",
 }
 _FILES = {
     ".jsonl": "rundiff.destinations.stream:open_stream",
     ".parquet": "rundiff.destinations.parquet:open_folder",
     "-": "rundiff.destinations.stream:open_standard_output",
 }
-_KNOWN = "sqlite:///FILE, duckdb:///FILE, FILE.jsonl, FOLDER.parquet, - for standard output"
+_KNOWN = (
+    "sqlite:///FILE, duckdb:///FILE, postgresql://USER:PASSWORD@HOST/DATABASE, mysql://USER:PASSWORD@HOST/DATABASE, "
+    "FILE.jsonl, FOLDER.parquet, - for standard output"
+)
 
 
 def open_destination(options: DestinationOptions) -> Destination:
     """Open the destination of `options.url`: nothing is touched before a method of it is called.
 
-    Schemes `sqlite` and `duckdb` need `into`; a path ends in `.jsonl` or `.parquet`; `-` is standard
+    Schemes of databases need `into`, and take `mode`; a path ends in `.jsonl` or `.parquet`; `-` is standard
     output; other schemes are looked up among the entry points `rundiff.destinations`. Raises
-    `ConfigurationError` for anything else, and where `into` is missing or has no meaning.
+    `ConfigurationError` for anything else, and where `into` is missing, or it or `mode` has no meaning.
     """
     url = options.url
     if not url:
@@ -48,7 +55,7 @@ def open_destination(options: DestinationOptions) -> Destination:
     if scheme in _TABLES:
         if options.into is None:
             raise ConfigurationError(f"The destination {scheme}:// needs a table: name it with --into TABLE.")
-        return _call(_TABLES[scheme], f"{scheme}://{url.partition('://')[2]}", options.into)
+        return _call(_TABLES[scheme], f"{scheme}://{url.partition('://')[2]}", options.into, options.mode)
     for entry in entry_points(group=ENTRY_POINTS, name=scheme):
         opened: Destination = entry.load()(options)
         return opened
@@ -65,6 +72,10 @@ def _open_file(url: str, options: DestinationOptions) -> Destination:
         raise ConfigurationError(f"{url!r} names no destination: use one of {_KNOWN}.")
     if options.into is not None:
         raise ConfigurationError(f"The destination {url} has no tables: leave --into out.")
+    if options.mode != "mirror":
+        raise ConfigurationError(
+            f"The destination {url} gets every change as it is: --mode {options.mode} is for tables, leave it out."
+        )
     return _call(_FILES[ending], url)
 
 

@@ -1,7 +1,6 @@
-"""Deliver changes into a table: the algorithm, once for all databases.
+"""Deliver changes into a table of a database: the contract, once for all dialects.
 
-A batch is staged in a temporary table and merged from there by one statement for the rows that are
-there and one for those that are not, in the transaction that moves the watermark (design section 6).
+Each batch is written in the transaction that moves the watermark (design section 6).
 """
 
 # ruff: noqa: ARG002  # the contract fixes the arguments, whether a backend needs them or not
@@ -10,24 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from rundiff.destinations.contract import Capabilities, ChangeBatch, Position, Target
-from rundiff.destinations.fields import check_fields, check_name, check_shape
-from rundiff.destinations.kinds import Kind, kind_of
-from rundiff.destinations.tables import Column, Connection, Dialect, TableName, TableShape, quote
+from rundiff.destinations.fields import check_fields, check_mode, check_name, check_shape
+from rundiff.destinations.merging import Writing
+from rundiff.destinations.modes import MODE_FIELDS, Mode, check_clashes
+from rundiff.destinations.tables import Connection, Dialect, TableName, TableShape, quote
 from rundiff.destinations.watermarks import TABLE, Watermarks
 from rundiff.errors import ConfigurationError, DestinationError
 from rundiff.model import Action
 
 __all__ = ["Database", "SqlDestination"]
 
-_UNSORTED = (Kind.NESTED, Kind.MIXED, Kind.NULL, Kind.INTERVAL)
-
-_CAPABILITIES = Capabilities(
-    new_action=Action.INSERT, transactional=True, upserts=True, wants_previous=False, whole_runs=False
-)
+_REHEARSAL = "_rundiff_rehearsal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,28 +41,41 @@ class Database:
 class SqlDestination:
     """One table of one database."""
 
-    def __init__(self, dialect: Dialect, database: Database, table: TableName) -> None:
+    def __init__(
+        self, dialect: Dialect, database: Database, table: TableName, mode: Mode = Mode.MIRROR
+    ) -> None:
         self._dialect = dialect
         self._database = database
         self._table = _normal(dialect, table)
+        self._mode = mode
         self._connection: Connection | None = None
-        self._shape: TableShape | None = None
+        self._writing: Writing | None = None
         self._watermarks: Watermarks | None = None
 
     @property
     def capabilities(self) -> Capabilities:
         """Tables take inserts, batch by batch, together with their watermark."""
-        return _CAPABILITIES
+        return Capabilities(
+            new_action=Action.INSERT,
+            transactional=True,
+            # A record that is sent again would be one more version of it.
+            upserts=self._mode.one_row,
+            wants_previous=self._mode is Mode.APPEND,
+        )
 
     @property
     def identity(self) -> str:
-        """The database's address and the table, folded as the database compares names."""
+        """The database's address, the table, folded as the database compares names, and the mode."""
         parts = (self._table.schema, self._table.name)
-        return f"{self._database.address}#{'.'.join(self._dialect.fold(part) for part in parts if part)}"
+        name = ".".join(self._dialect.fold_table(part) for part in parts if part)
+        mode = "" if self._mode is Mode.MIRROR else f"?mode={self._mode}"
+        return f"{self._database.address}#{name}{mode}"
 
     def check(self, target: Target, fields: Mapping[str, pa.DataType] | None) -> None:
         """Refuse names, columns and places that can't work; creates nothing."""
         if fields is not None:
+            check_clashes(self._dialect, self._mode, fields)
+            fields = {**fields, **MODE_FIELDS[self._mode]}
             check_fields(self._dialect, target, fields)
         self._database.check()
         connection = self._open(create=False)
@@ -80,6 +89,26 @@ class SqlDestination:
             self._check_schema(connection)
         else:
             check_shape(self._dialect, target, shape, fields)
+            check_mode(self._dialect, target, shape, self._mode)
+        if fields is not None and self._dialect.rehearses:
+            self._rehearse(connection, target, fields, shape)
+
+    def _rehearse(
+        self,
+        connection: Connection,
+        target: Target,
+        fields: Mapping[str, pa.DataType],
+        shape: TableShape | None,
+    ) -> None:
+        """Let the database itself judge names, types and widths, by a temporary table of the new columns."""
+        dialect = self._dialect
+        missing = [n for n in fields if shape is None or dialect.fold(n) not in shape.columns]
+        if missing:
+            schema = pa.schema([(name, fields[name]) for name in missing])
+            columns = self._column_list(target, schema, new=shape is None)
+            with connection.transaction():
+                connection.execute(f"CREATE TEMPORARY TABLE {quote(_REHEARSAL)} ({columns}){dialect.created}")
+                connection.execute(f"DROP TABLE {quote(_REHEARSAL)}")
 
     def position(self, target: Target) -> Position | None:
         """Read the watermark of this sync on this table; None where the table itself is gone."""
@@ -107,38 +136,39 @@ class SqlDestination:
         shape = None if connection is None else connection.shape(self._table)
         if connection is None or shape is None or keys.num_rows == 0:
             return pa.array([False] * keys.num_rows)
-        columns = self._columns(shape, keys.schema.names)
+        if self._mode is Mode.APPEND:  # whatever it holds, nothing is written over
+            return pa.array([False] * keys.num_rows)
+        writing = self._open_writing(connection, target, shape)
         with connection.transaction(writes=False):
-            stage = connection.stage(columns, keys.columns, self._indexed_width(shape, target))
-            found = connection.rows(
-                f"SELECT DISTINCT s.n FROM {stage} AS s JOIN {self._located(connection)} AS t ON {_join(columns)}"
-            )
-            connection.unstage()
-        rows = pa.array([row[0] for row in found], pa.int64())
-        return pc.is_in(pa.array(range(keys.num_rows), pa.int64()), value_set=rows)
+            found = writing.find(dict(zip(keys.schema.names, keys.columns, strict=True)))
+        held = np.zeros(keys.num_rows, np.bool_)
+        held[found] = True
+        return pa.array(held)
 
     def prepare(self, target: Target, schema: pa.Schema) -> None:
         """Create the table, or add the columns that it lacks."""
         connection = self._writable()
+        wanted = pa.schema([*schema, *MODE_FIELDS[self._mode].items()])
         with connection.transaction():
             shape = connection.shape(self._table)
             if shape is None:
-                connection.execute(self._create_table(connection, target, schema))
+                for statement in self._create_table(connection, target, wanted):
+                    connection.execute(statement)
             else:
-                for field in schema:
+                for field in wanted:
                     self._fit_column(connection, shape, field)
-        self._shape = connection.shape(self._table)
+        self._writing = None
 
     def _fit_column(self, connection: Connection, shape: TableShape, field: pa.Field) -> None:
         """Add a field's column, or give it its type if it was made before there was any value."""
         dialect, table = self._dialect, self._located(connection)
         column, wanted = shape.columns.get(dialect.fold(field.name)), dialect.type_for(field.type)
+        untyped = dialect.type_for(pa.null()).lower()
         if column is None:
             connection.execute(f"ALTER TABLE {table} ADD COLUMN {quote(field.name)} {wanted}")
         elif (
             dialect.retype is not None
-            and column.type == dialect.type_for(pa.null())
-            and column.type != wanted
+            and column.type.lower().partition(" ")[0] == untyped != wanted.lower()
             and not pa.types.is_null(field.type)
             and not connection.rows(f"SELECT 1 FROM {table} WHERE {quote(column.name)} IS NOT NULL LIMIT 1")
         ):
@@ -156,7 +186,7 @@ class SqlDestination:
             # First, so that a worker that was succeeded is told so before it does any work.
             self._marks(connection).move(target, expected, reached)
             if batch.records.num_rows:
-                self._merge(connection, target, batch)
+                self._open_writing(connection, target).write(batch)
         return reached
 
     def advance(self, target: Target, expected: Position, reached: Position) -> Position:
@@ -173,7 +203,7 @@ class SqlDestination:
         """Close the database, if it is open."""
         if self._connection is not None:
             self._connection.close()
-        self._connection = self._shape = self._watermarks = None
+        self._connection = self._writing = self._watermarks = None
 
     def _open(self, *, create: bool) -> Connection | None:
         if self._connection is None:
@@ -194,7 +224,9 @@ class SqlDestination:
     def _marks(self, connection: Connection) -> Watermarks:
         if self._watermarks is None:
             marks = TableName(TABLE, self._table.schema)
-            self._watermarks = Watermarks(connection, marks, self._dialect.fold(self._table.name))
+            self._watermarks = Watermarks(
+                connection, self._dialect, marks, self._dialect.fold_table(self._table.name)
+            )
         return self._watermarks
 
     def _check_schema(self, connection: Connection | None) -> None:
@@ -204,154 +236,73 @@ class SqlDestination:
                 f'There is no schema "{schema}" in {self._database.address}: create it, or name another with --into.'
             )
 
-    def _create_table(self, connection: Connection, target: Target, schema: pa.Schema) -> str:
-        keys = set(target.primary_key)
-        columns = [
-            f"{quote(field.name)} {self._dialect.type_for(field.type)}{' NOT NULL' if field.name in keys else ''}"
-            for field in schema
-        ]
-        if self._dialect.primary_key:
-            columns.append(f"PRIMARY KEY ({', '.join(map(quote, target.primary_key))})")
-        return f"CREATE TABLE {self._located(connection)} ({', '.join(columns)})"
-
-    def _columns(self, shape: TableShape, names: Sequence[str]) -> list[Column]:
-        columns = []
-        for name in names:
-            existing = shape.columns.get(self._dialect.fold(name))
-            if existing is None:
+    def _open_writing(
+        self, connection: Connection, target: Target, shape: TableShape | None = None
+    ) -> Writing:
+        if self._writing is None:
+            shape = shape or connection.shape(self._table)
+            if shape is None:
                 raise DestinationError(
-                    f'The table "{shape.name}" has lost its column "{name}": run again, which adds it anew.'
+                    f'The table "{self._table.name}" is gone from {self._database.address}: '
+                    "run again with --full-refresh."
                 )
-            columns.append(Column(existing.name, existing.type))
-        return columns
-
-    def _indexed_width(self, shape: TableShape, target: Target) -> int:
-        """How many staged columns need an index: where the table has none for the key, the stage gets it."""
-        key = frozenset(map(self._dialect.fold, target.primary_key))
-        return 0 if shape.finds(key) else len(key)
-
-    def _merge(self, connection: Connection, target: Target, batch: ChangeBatch) -> None:
-        shape = self._shape = self._shape or connection.shape(self._table)
-        if shape is None:
-            raise DestinationError(
-                f'The table "{self._table.name}" is gone from {self._database.address}: run again with --full-refresh.'
+            self._writing = Writing(
+                connection=connection,
+                dialect=self._dialect,
+                located=self._located(connection),
+                shape=shape,
+                key=target.primary_key,
+                mode=self._mode,
             )
-        names, arrays = _split(batch, target)
-        columns = self._columns(shape, names)
-        width = len(target.primary_key)
-        if batch.action is not Action.DELETE and connection.upsert(shape, columns, arrays, width):
-            return
-        stage = connection.stage(columns, arrays, self._indexed_width(shape, target))
-        parts = _Statements(self._located(connection), stage, columns, width, shape)
-        if batch.action is Action.DELETE:
-            connection.execute(parts.fill(self._dialect.delete))
-        else:
-            self._upsert(connection, parts, batch.records.num_rows)
-        connection.unstage()
+        return self._writing
 
-    def _upsert(self, connection: Connection, parts: _Statements, count: int) -> None:
-        [(matched,)] = connection.rows(parts.fill("SELECT count(DISTINCT s.n) FROM {stage} AS s {there}"))
-        if matched and parts.has_values:
-            for template in self._dialect.update(parts.shape):
-                connection.execute(parts.fill(template))
-        if matched < count:
-            absent = " WHERE s.n NOT IN (SELECT s.n FROM {stage} AS s {there})" if matched else ""
-            connection.execute(
-                parts.fill(
-                    f"INSERT INTO {{table}} ({{columns}}) SELECT {{staged}} FROM {{stage}} AS s{absent}"
+    def _create_table(self, connection: Connection, target: Target, schema: pa.Schema) -> list[str]:
+        dialect, table = self._dialect, self._located(connection)
+        columns = self._column_list(target, schema, new=True)
+        statements = [f"CREATE TABLE {table} ({columns}){dialect.created}"]
+        if self._mode is Mode.HISTORY and dialect.key_index is not None:
+            statements.append(
+                dialect.key_index.format(
+                    table=table,
+                    name=quote(self._table.name),
+                    index=quote(f"_rundiff_key_{self._table.name}"),
+                    key=", ".join(map(quote, target.primary_key)),
                 )
             )
+        return statements
 
-
-@dataclass(frozen=True, slots=True)
-class _Statements:
-    """What the templates of a dialect are filled with."""
-
-    table: str
-    stage: str
-    columns: Sequence[Column]
-    """The key columns first."""
-    width: int
-    """How many of them are the key."""
-    shape: TableShape
-
-    @property
-    def has_values(self) -> bool:
-        """Say whether there is anything but the key to update."""
-        return len(self.columns) > self.width
-
-    def fill(self, template: str) -> str:
-        """Fill a template in; placeholders are the names below."""
-        ours = [column.name for column in self.columns]
-        others = [
-            column.name
-            for column in self.shape.columns.values()
-            if column.name not in ours and not column.generated
-        ]
-        join = _join(self.columns[: self.width])
-        return template.format(
-            table=self.table,
-            stage=self.stage,
-            join=join,
-            there=f"JOIN {self.table} AS t ON {join}",
-            sets=", ".join(f"{quote(name)} = s.c{n}" for n, name in enumerate(ours) if n >= self.width),
-            columns=", ".join(map(quote, ours)),
-            staged=", ".join(f"s.c{n}" for n in range(len(ours))),
-            all_columns=", ".join(map(quote, [*ours, *others])),
-            merged=", ".join([f"s.c{n}" for n in range(len(ours))] + [f"t.{quote(name)}" for name in others]),
-            key=", ".join(map(quote, ours[: self.width])),
-            staged_key=", ".join(f"s.c{n}" for n in range(self.width)),
-        )
-
-
-def _join(columns: Sequence[Column]) -> str:
-    # The stage stands on the left: SQLite compares by the left side's collation, which is exact there.
-    return " AND ".join(f"s.c{n} = t.{quote(column.name)}" for n, column in enumerate(columns))
-
-
-def _split(batch: ChangeBatch, target: Target) -> tuple[list[str], list[pa.Array]]:
-    """Give the key columns, then the others, sorted by key.
-
-    Batches come in the order of signatures, which is random order to an index; sorted by key, each
-    batch walks the index once (measured: 1.4 times as fast at 1 million rows in SQLite).
-    """
-    key = batch.records.column("primary_key")
-    members = dict(zip((field.name for field in key.type), key.flatten(), strict=True))
-    names = list(target.primary_key)
-    arrays = [members[name] for name in names]
-    if batch.action is not Action.DELETE:
-        data = batch.records.column("data")
-        for field, array in zip(data.type, data.flatten(), strict=True):
-            if field.name not in members:
-                names.append(field.name)
-                arrays.append(array)
-    order = _key_order(arrays[: len(members)])
-    return names, arrays if order is None else [array.take(order) for array in arrays]
-
-
-def _key_order(keys: Sequence[pa.Array]) -> pa.Array | None:
-    """Give the rows in the order of their key; None where Arrow can't sort a key's type."""
-    if any(kind_of(key.type) in _UNSORTED for key in keys):
-        return None
-    plain = [key.storage if isinstance(key, pa.ExtensionArray) else key for key in keys]
-    table = pa.table(plain, names=[str(n) for n in range(len(plain))])
-    return pc.sort_indices(table, sort_keys=[(name, "ascending") for name in table.column_names])
+    def _column_list(self, target: Target, schema: pa.Schema, *, new: bool) -> str:
+        """Give the columns of a table, with its key if it is a new one."""
+        dialect, keys = self._dialect, target.primary_key if new else ()
+        columns = []
+        for field in schema:
+            wanted = dialect.type_for(field.type)
+            if field.name in keys:
+                if dialect.key_type_for is not None:
+                    wanted = dialect.key_type_for(field.type, len(keys))
+                wanted += " NOT NULL"
+            columns.append(f"{quote(field.name)} {wanted}")
+        if keys and dialect.primary_key and self._mode.one_row:
+            columns.append(f"PRIMARY KEY ({', '.join(map(quote, keys))})")
+        return ", ".join(columns)
 
 
 def _normal(dialect: Dialect, table: TableName) -> TableName:
     """Drop the default schema's name, so that a table has one identity; refuse names that are taken."""
     schema = table.schema
-    if schema is not None and dialect.fold(schema) == dialect.fold(dialect.default_schema):
+    if schema is not None and dialect.fold_table(schema) == dialect.fold_table(dialect.default_schema):
         schema = None
     if schema is not None and not dialect.other_schemas:
         raise ConfigurationError(
             f'{dialect.title} has no schemas, so --into "{schema}.{table.name}" names no table: '
             'write a name that holds a dot in double quotes ("my.table").'
         )
-    folded = dialect.fold(table.name)
+    folded = dialect.fold_table(table.name)
     if any(folded.startswith(beginning) for beginning in (*dialect.reserved, TABLE)):
         raise ConfigurationError(
             f'{dialect.title} or Rundiff keeps the name "{table.name}" for itself: choose another.'
         )
     check_name(dialect, table.name, "table")
+    if schema is not None:
+        check_name(dialect, schema, "schema")
     return TableName(table.name, schema)

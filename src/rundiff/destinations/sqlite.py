@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from rundiff.destinations.kinds import Kind, decimal_digits, kind_of
+from rundiff.destinations.modes import Mode
 from rundiff.destinations.places import check_file, database_path
 from rundiff.destinations.sql import Database, SqlDestination
 from rundiff.destinations.sqlite_values import affinity, storable
@@ -66,7 +67,7 @@ _SPELLED = {
 """Kinds whose text never looks like a number, hence survives numeric affinity, by part of the type's name."""
 
 
-def open_table(url: str, into: str) -> SqlDestination:
+def open_table(url: str, into: str, mode: str = "mirror") -> SqlDestination:
     """Open `sqlite:///PATH` with a table; nothing is touched yet."""
     path = database_path(url, "sqlite")
     database = Database(
@@ -74,7 +75,7 @@ def open_table(url: str, into: str) -> SqlDestination:
         connect=lambda create: SqliteConnection(path) if create or path.exists() else None,
         check=lambda: check_file(path),
     )
-    return SqlDestination(DIALECT, database, TableName.parse(into))
+    return SqlDestination(DIALECT, database, TableName.parse(into), Mode(mode))
 
 
 def _fold(name: str) -> str:
@@ -111,6 +112,7 @@ DIALECT = Dialect(
     default_schema="main",
     other_schemas=False,
     fold=_fold,
+    fold_table=_fold,
     name_limit=None,
     column_limit=2_000,
     reserved=("sqlite_",),
@@ -120,6 +122,8 @@ DIALECT = Dialect(
     holds=_holds,
     update=lambda _: ("UPDATE {table} AS t SET {sets} FROM {stage} AS s WHERE {join}",),
     delete="DELETE FROM {table} WHERE ({key}) IN (SELECT {staged_key} FROM {stage} AS s)",
+    # Names of indexes are shared by the whole file.
+    key_index="CREATE INDEX {index} ON {name} ({key})",
 )
 
 
@@ -246,6 +250,14 @@ class SqliteConnection:
     def unstage(self) -> None:
         """Drop the temporary table."""
         self.execute(f"DROP TABLE {_STAGE}")
+
+    def append(self, table: str, columns: Sequence[Column], arrays: Sequence[pa.Array]) -> None:
+        """Insert rows one by one."""
+        names = ", ".join(quote(column.name) for column in columns)
+        self._insert(
+            f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(columns))})",
+            [storable(array, column) for array, column in zip(arrays, columns, strict=True)],
+        )
 
     def upsert(
         self, shape: TableShape, columns: Sequence[Column], arrays: Sequence[pa.Array], key_width: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,12 +12,29 @@ import pyarrow as pa
 
 from rundiff.errors import ConfigurationError
 
-__all__ = ["Column", "Connection", "Dialect", "ExistingColumn", "TableName", "TableShape", "quote"]
+__all__ = ["Column", "Connection", "Dialect", "ExistingColumn", "TableName", "TableShape", "bound", "quote"]
+
+_BARE = re.compile(r'"(?:[^"]|"")*"|\?')
+"""A delimited identifier, or a placeholder outside of one."""
 
 
 def quote(name: str) -> str:
     """Quote an identifier of any spelling (SQL:2016 part 2, section 5.2: delimited identifier)."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def bound(sql: str, place: Callable[[int], str]) -> str:
+    """Give each placeholder `?` of a statement, from 0 on, another spelling; names may hold any character."""
+    count = -1
+
+    def spell(match: re.Match[str]) -> str:
+        nonlocal count
+        if match[0] != "?":
+            return match[0]
+        count += 1
+        return place(count)
+
+    return _BARE.sub(spell, sql)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +83,8 @@ class Column:
 
     name: str
     type: str
+    exact: bool = True
+    """Whether equal means the same: false where case, accents or trailing blanks are passed over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +99,10 @@ class ExistingColumn:
     generated: bool = False
     strict: bool = False
     """The table refuses values of other types (SQLite's STRICT)."""
+    exact: bool = True
+    """As in `Column`."""
+    enumerated: bool = False
+    """Takes the texts of a list alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +121,10 @@ class TableShape:
     """Has a key, a unique index or a foreign key that rewriting a row could trip over."""
     triggered: bool = False
     """Has triggers, which tell inserts from updates."""
+    rights: frozenset[str] | None = None
+    """What may be done with it, of `SELECT`, `INSERT`, `UPDATE`, `DELETE`; None where nobody is kept off."""
+    refusal: str | None = None
+    """Why it can't be a target, as the end of a sentence."""
 
     def finds(self, key: frozenset[str]) -> bool:
         """Say whether an index leads to the rows of a key."""
@@ -116,7 +144,9 @@ class Dialect:
     other_schemas: bool
     """Whether tables may stand in schemas besides the default one."""
     fold: Callable[[str], str]
-    """Bring a name to the form in which the database compares it."""
+    """Bring a column's name to the form in which the database compares it."""
+    fold_table: Callable[[str], str]
+    """The same for names of tables and schemas."""
     name_limit: int | None
     """The longest name that is kept, in bytes of UTF-8."""
     column_limit: int
@@ -136,6 +166,22 @@ class Dialect:
     """The statements that write staged values over the rows that have their keys (templates)."""
     delete: str
     """The statement that deletes the rows that have the staged keys (template)."""
+    key_type_for: Callable[[pa.DataType, int], str] | None = None
+    """The column type to create for a field of a key of so many fields, where it is another."""
+    name_type: str = "VARCHAR(255)"
+    """A text that compares byte by byte, for the watermarks' table names."""
+    created: str = ""
+    """What follows the columns of a table that is created."""
+    key_index: str | None = None
+    """The statement that indexes the key where it is not unique (template); None: no index is wanted."""
+    misspelled: Callable[[str], str | None] | None = None
+    """Says why a name can't be kept as it is, as the end of a sentence; None where it can."""
+    same: str = "{staged} = {stored}"
+    """The condition that two values of a column that is not `exact` are the same, byte by byte (template)."""
+    direct: bool = False
+    """Whether new rows are first written straight into a table whose key is unique, under a savepoint."""
+    rehearses: bool = False
+    """Whether a temporary table shows what the database thinks of fields, before anything is read."""
 
 
 class Connection(Protocol):
@@ -172,6 +218,9 @@ class Connection(Protocol):
 
     def unstage(self) -> None:
         """Drop what `stage` made, within the same transaction."""
+
+    def append(self, table: str, columns: Sequence[Column], arrays: Sequence[pa.Array]) -> None:
+        """Insert rows into a table, given by its quoted name, within a transaction."""
 
     def upsert(
         self, shape: TableShape, columns: Sequence[Column], arrays: Sequence[pa.Array], key_width: int

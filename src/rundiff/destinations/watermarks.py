@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rundiff.destinations.contract import Position, Target
-from rundiff.destinations.tables import Connection, TableName
+from rundiff.destinations.tables import Connection, Dialect, TableName
 from rundiff.errors import Fenced
 
 __all__ = ["TABLE", "Watermarks"]
@@ -21,8 +21,9 @@ TABLE = "_rundiff_watermarks"
 class Watermarks:
     """The marks on one table."""
 
-    def __init__(self, connection: Connection, marks: TableName, table: str) -> None:
+    def __init__(self, connection: Connection, dialect: Dialect, marks: TableName, table: str) -> None:
         self._connection = connection
+        self._dialect = dialect
         self._marks = marks
         self._table = table
         self._found = False
@@ -115,8 +116,8 @@ class Watermarks:
     def _create(self) -> None:
         self._connection.execute(
             f"CREATE TABLE {self._name} (sync_id VARCHAR(36) NOT NULL, "
-            '"table" VARCHAR(255) NOT NULL, run BIGINT NOT NULL, sequence BIGINT NOT NULL, token BIGINT NOT NULL, '
-            'PRIMARY KEY (sync_id, "table"))'
+            f'"table" {self._dialect.name_type} NOT NULL, run BIGINT NOT NULL, sequence BIGINT NOT NULL, '
+            f'token BIGINT NOT NULL, PRIMARY KEY (sync_id, "table")){self._dialect.created}'
         )
 
     def _read(self, target: Target) -> tuple[Position, int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -106,7 +106,7 @@ class Delivery:
         }
         after = start.sequence if start.run == self.run else 0
         for batch in change_batches(self.folder, self.run, self.sealed, self.batch_size, after):
-            self._deliver(batch)
+            self._deliver(replace(batch, sealed_at=self.sealed.at))
             self._acknowledge()
             if self.progress is not None:
                 self.progress(Progress(phase="delivering", done=batch.last_sequence, total=self.sealed.total))

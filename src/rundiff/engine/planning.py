@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Literal
 
 import msgspec
 
@@ -39,6 +40,7 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True):
     url: str | None
     into: str | None
     shared_table: bool
+    mode: Literal["mirror", "soft_delete", "append", "history"] = "mirror"
     batch_size: int
 
 
@@ -99,6 +101,7 @@ def _pack(changes: ChangeSet, settings: SyncSettings, destination: Destination, 
         url=stored.url,
         into=stored.into,
         shared_table=settings.destination.shared_table,
+        mode=settings.destination.mode,
         batch_size=settings.batch_size,
     )
     temporary = out.with_name(f".{out.name}.{os.getpid()}.new")
@@ -139,7 +142,9 @@ def unpack(path: Path, folder: Path) -> tuple[ChangeSet, SyncSettings]:
         name=header.name,
         source=None,
         primary_key=header.primary_key,
-        destination=DestinationOptions(url=header.url, into=header.into, shared_table=header.shared_table),
+        destination=DestinationOptions(
+            url=header.url, into=header.into, shared_table=header.shared_table, mode=header.mode
+        ),
         batch_size=header.batch_size,
     )
     return changes, settings

@@ -110,6 +110,7 @@ class Execution:
             held=held,
             complete=findings.complete,
             forget=self.forget,
+            at=self._now(),
         )
         result = self._result(findings, RunStatus.SEALED)
         self._store(

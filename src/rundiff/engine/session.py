@@ -57,10 +57,21 @@ class StoredDestination:
     identity: str
     url: str | None
     into: str | None
+    mode: str = "mirror"
 
     def encode(self) -> str:
         """Give it as JSON."""
-        return json.dumps({"identity": self.identity, "url": self.url, "into": self.into})
+        return json.dumps({"identity": self.identity, "url": self.url, "into": self.into, "mode": self.mode})
+
+    @property
+    def options(self) -> dict[str, str | None]:
+        """Give the keywords of `DestinationOptions` that lead there."""
+        return {"url": self.url, "into": self.into, "mode": self.mode}
+
+    @property
+    def place(self) -> str:
+        """The identity without the mode: what another sync would write to, too."""
+        return self.identity.removesuffix(f"?mode={self.mode}")
 
     @classmethod
     def decode(cls, text: str) -> StoredDestination:
@@ -72,19 +83,20 @@ def store_destination(options: DestinationOptions, identity: str) -> StoredDesti
     """Drop the password from a destination's URL and make its path absolute."""
     url = options.url
     if url is None or url == "-":
-        return StoredDestination(identity, url, options.into)
+        return StoredDestination(identity, url, options.into, options.mode)
     if "://" not in url:
-        return StoredDestination(identity, str(Path(url).resolve()), options.into)
+        return StoredDestination(identity, str(Path(url).resolve()), options.into, options.mode)
     scheme, rest = url.split("://", 1)
     if scheme in ("sqlite", "duckdb"):
         return StoredDestination(
-            identity, f"{scheme}:///{Path(rest.removeprefix('/')).resolve()}", options.into
+            identity, f"{scheme}:///{Path(rest.removeprefix('/')).resolve()}", options.into, options.mode
         )
     split = urlsplit(url)
     host = split.netloc.rpartition("@")
     user = host[0].partition(":")[0]
     netloc = f"{user}@{host[2]}" if user else host[2]
-    return StoredDestination(identity, urlunsplit(split._replace(netloc=netloc)), options.into)
+    url = urlunsplit(split._replace(netloc=netloc))
+    return StoredDestination(identity, url, options.into, options.mode)
 
 
 class Session:
@@ -239,19 +251,21 @@ def _refuse_mismatch(known: StoredSync, wanted: StoredSync, *, named: bool) -> N
 
 
 def _refuse_second_sync(database: Database, wanted: StoredSync) -> None:
-    identity = StoredDestination.decode(wanted.destination).identity
-    if StoredDestination.decode(wanted.destination).url in (None, "-"):
+    stored = StoredDestination.decode(wanted.destination)
+    if stored.url in (None, "-"):
         return
     for other in database.syncs():
         if (
             other.name != wanted.name
             and other.established
-            and StoredDestination.decode(other.destination).identity == identity
-            and not (other.shared_table and wanted.shared_table)
+            and (theirs := StoredDestination.decode(other.destination)).place == stored.place
+            # Rows that one sync marks or keeps and another one deletes would be nobody's.
+            and not (other.shared_table and wanted.shared_table and theirs.mode == stored.mode)
         ):
             raise SyncMismatch(
-                f"sync {wanted.name} would write to {identity}, which sync {other.name} writes already. "
-                f"Use --name {other.name} to go on with that sync, another --into, or --shared-table on both"
+                f"sync {wanted.name} would write to {stored.place}, which sync {other.name} writes already. "
+                f"Use --name {other.name} to go on with that sync, another --into, or --shared-table and one "
+                "--mode on both"
             )
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import msgspec
+
 from rundiff.database.registry import migrate_database, open_database
 from rundiff.engine.home import Home
 from rundiff.engine.views import FieldSchema, HeldSet, HistoryEntry, Plan, Progress, RunView, SyncView
@@ -199,7 +201,8 @@ class Workspace:
 
         sync = self._find(name)
         stored = StoredDestination.decode(sync.destination)
-        options = DestinationOptions(url=url or stored.url, into=stored.into, shared_table=sync.shared_table)
+        kept = {**stored.options, "url": url or stored.url, "shared_table": sync.shared_table}
+        options = msgspec.convert(kept, DestinationOptions)
         return SyncSettings(name=name, source=None, primary_key=sync.primary_key, destination=options)
 
     # Looking
