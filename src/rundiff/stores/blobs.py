@@ -15,7 +15,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -72,6 +72,22 @@ class Rows(msgspec.Struct, frozen=True, array_like=True):
     def blobs(self) -> int:
         """How many blobs it takes."""
         return -(-self.rows // self.step)
+
+    @property
+    def claims(self) -> list[tuple[int, int]]:
+        """The ranges (start, end) of the file that its columns take, in order."""
+        found = []
+        for column in self.columns:
+            more = 1 if column.kind == "text" else 0
+            found.append((column.start, column.start + (self.rows + more) * column.width))
+            found.append((column.data, column.data + column.size))
+        return sorted(claim for claim in found if claim[0] < claim[1])
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """From its first byte to the end of its last."""
+        claims = self.claims
+        return claims[0][0], claims[-1][1]
 
 
 class Plan(msgspec.Struct, frozen=True, array_like=True):
@@ -146,15 +162,13 @@ def _batches(content: memoryview) -> Iterator[Rows]:
         return  # no Arrow file in spite of its first bytes: all of it is rest
     where = _Where(buffer)
     for batch in batches:
-        columns = [
-            planned
-            for array in batch.columns
-            for planned in _columns(array, where)
-            if planned is not None and batch.num_rows
-        ]
+        if batch.num_rows == 0:
+            continue
+        found = [planned for array in batch.columns for planned in _columns(array, where)]
+        columns = tuple(column for column in found if column is not None)
         stored = sum(_stored_width(column, batch.num_rows) for column in columns)
-        if columns and stored:
-            yield Rows(batch.num_rows, max(1, int(BLOB_BYTES / stored)), tuple(columns))
+        if stored:
+            yield Rows(batch.num_rows, max(1, int(BLOB_BYTES / stored)), columns)
 
 
 class _Where:
@@ -248,20 +262,14 @@ def _stored_width(column: Column, rows: int) -> float:
 
 def _gaps(batches: Sequence[Rows], size: int) -> tuple[tuple[int, int], ...] | None:
     """Give what no column claims; None if two columns claim the same bytes, as in no file of a writer."""
-    claimed = []
-    for batch in batches:
-        for column in batch.columns:
-            more = 1 if column.kind == "text" else 0
-            claimed.append((column.start, (batch.rows + more) * column.width))
-            claimed.append((column.data, column.size))
     gaps = []
     at = 0
-    for start, length in sorted(claim for claim in claimed if claim[1]):
+    for start, end in sorted(claim for batch in batches for claim in batch.claims):
         if start < at:
             return None
         if start > at:
             gaps.append((at, start))
-        at = start + length
+        at = end
     if at < size:
         gaps.append((at, size))
     return tuple(gaps)
@@ -331,32 +339,41 @@ def join(plan: Plan, blobs: Iterator[bytes], path: Path) -> None:
     if plan.inline is not None:
         path.write_bytes(plan.inline)
     else:
-        with path.open("w+b") as file:
-            file.truncate(plan.size)
-            with mmap.mmap(file.fileno(), plan.size) as target:
-                view = memoryview(target)
-                try:
-                    _fill(plan, blobs, view)
-                finally:
-                    view.release()
+        with path.open("wb") as file:
+            try:
+                _write(plan, blobs, file)
+            except (ValueError, IndexError, StopIteration) as error:
+                raise DamagedBlobs("its blobs don't fit their plan") from error
     if path.stat().st_size != plan.size or digest_of_file(path) != plan.digest:
         raise DamagedBlobs("its blobs don't make up the file that was stored")
 
 
-def _fill(plan: Plan, blobs: Iterator[bytes], target: memoryview) -> None:
-    try:
-        for batch in plan.batches:
-            _fill_rows(batch, blobs, target)
-        rest = b"".join(blobs)
-        at = 0
-        for start, end in plan.rest:
-            target[start:end] = rest[at : at + end - start]
-            at += end - start
-    except (ValueError, IndexError, StopIteration) as error:
-        raise DamagedBlobs("its blobs don't fit their plan") from error
+def _write(plan: Plan, blobs: Iterator[bytes], file: BinaryIO) -> None:
+    file.truncate(plan.size)
+    # Written and not mapped: a full disk is an error here, and would kill a process that fills a mapping.
+    spans = [batch.span for batch in plan.batches]
+    buffer = bytearray(max((end - start for start, end in spans), default=0))
+    for batch, (start, end) in zip(plan.batches, spans, strict=True):
+        _fill_rows(batch, blobs, memoryview(buffer), start)
+        file.seek(start)
+        file.write(memoryview(buffer)[: end - start])
+    # After the batches: what lies between their columns is rest.
+    ranges = iter(plan.rest)
+    at, end = next(ranges, (0, 0))
+    for blob in blobs:
+        view = memoryview(blob)
+        while view:
+            file.seek(at)
+            taken = view[: end - at]
+            file.write(taken)
+            at += len(taken)
+            view = view[len(taken) :]
+            if at == end:
+                at, end = next(ranges, (plan.size, plan.size + len(view)))
 
 
-def _fill_rows(batch: Rows, blobs: Iterator[bytes], target: memoryview) -> None:
+def _fill_rows(batch: Rows, blobs: Iterator[bytes], target: memoryview, origin: int) -> None:
+    """Put a batch's columns together; `origin` is the place in the file that `target` begins at."""
     lengths = {
         index: np.full(batch.rows, column.length, np.int64)
         for index, column in enumerate(batch.columns)
@@ -376,36 +393,34 @@ def _fill_rows(batch: Rows, blobs: Iterator[bytes], target: memoryview) -> None:
         for index, column in enumerate(batch.columns):
             if column.kind == "fixed":
                 size = count * column.width
-                begin = column.start + low * column.width
+                begin = column.start + low * column.width - origin
                 target[begin : begin + size] = blob[at : at + size]
                 at += size
             elif column.kind == "coded":
                 codes[index][low : low + count] = np.frombuffer(blob[at : at + count], np.uint8)
                 at += count
             elif column.kind == "text":
+                size = count * column.length
                 if column.lengths:
-                    size = count * column.lengths
-                    told = np.frombuffer(blob[at : at + size], f"<u{column.lengths}")
+                    told = np.frombuffer(blob[at : at + count * column.lengths], f"<u{column.lengths}")
                     lengths[index][low : low + count] = told
-                    at += size
+                    at += count * column.lengths
                     size = int(told.sum(dtype=np.int64))
-                else:
-                    size = count * column.length
-                begin = column.data + written[index]
+                begin = column.data + written[index] - origin
                 target[begin : begin + size] = blob[at : at + size]
                 written[index] += size
                 at += size
     for index, column in enumerate(batch.columns):
         if column.kind == "text":
-            ends = np.empty(batch.rows + 1, f"<i{column.width}")
-            ends[0] = column.first
-            np.cumsum(lengths[index], out=ends[1:])
-            ends[1:] += column.first
-            values: npt.NDArray[Any] = ends
+            values: npt.NDArray[Any] = np.empty(batch.rows + 1, f"<i{column.width}")
+            values[0] = 0
+            np.cumsum(lengths[index], out=values[1:])
+            values += column.first
         elif column.kind == "coded":
             values = np.frombuffer(column.table, f"<u{column.width}")[codes[index]]
         elif column.kind == "same":
             values = np.full(batch.rows, np.frombuffer(column.table, f"<u{column.width}")[0])
         else:
             continue
-        target[column.start : column.start + values.nbytes] = _view(values)
+        begin = column.start - origin
+        target[begin : begin + values.nbytes] = _view(values)
