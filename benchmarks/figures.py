@@ -94,7 +94,7 @@ def bars(entries: Sequence[Entry], starts: Sequence[Start]) -> list[Bar]:
     for snapshot in sorted(cases, key=lambda case: case.rows):
         if (snapshot.shape, snapshot.rate) == ("middle", 1) and snapshot.rows >= 1_000_000:
             found += _second_run(entries, snapshot)
-    return [*found, *_state(entries), *_growth(entries), *_starts(starts)]
+    return [*found, *_state(entries), *_store(entries), *_growth(entries), *_starts(starts)]
 
 
 def _signing(entries: Sequence[Entry]) -> list[Bar]:
@@ -138,6 +138,40 @@ def _state(entries: Sequence[Entry]) -> list[Bar]:
             what = f"baseline, bytes a record beside the key ({entry.snapshot.shape}, {entry.snapshot.rows:,} rows)"
             found.append(Bar(what, "≤ 80", f"{held:.1f}", held <= 80))
     return found
+
+
+def _store(entries: Sequence[Entry]) -> list[Bar]:
+    """Hold the signature store on Valkey against its bars, and against the original design per record."""
+    found = []
+    for entry in entries:
+        if not entry.contestant.name.startswith("rundiff-redis") or not entry.measured:
+            continue
+        slow = max(int(each.answer["figures"]["commands_over_10_ms"]) for each in entry.measured)
+        what = (
+            f"{entry.contestant.title}: commands over 10 ms ({entry.phase} run, {entry.snapshot.rows:,} rows)"
+        )
+        found.append(Bar(what, "none", str(slow), slow == 0))
+        if entry.phase == "first" and entry.state_bytes is not None and entry.snapshot.rows == 1_000_000:
+            held = entry.state_bytes
+            found.append(Bar("bytes a record on Valkey", "≤ 100", f"{held:.1f}", held <= 100))
+    for entry in entries:
+        ours = find(entries, entry.phase, entry.snapshot, "rundiff-redis-fetch")
+        if entry.contestant.name != "redis" or not entry.measured or ours is None:
+            continue
+        ratio = figures(entry.measured).work / ours.work
+        what = f"{entry.phase} run on Valkey, {entry.snapshot.title}: the original design per record"
+        found.append(Bar(what, "10 times as fast", f"{ratio:.1f} times as fast", ratio >= 10))
+        mine = _state_bytes(entries, "rundiff-redis-fetch")
+        if entry.phase == "second" and entry.state_bytes is not None and mine is not None:
+            share = mine / entry.state_bytes
+            what = "bytes a record on Valkey, of those of the original design"
+            found.append(Bar(what, "≤ 33 %", f"{share:.0%}", share <= 1 / 3))
+    return found
+
+
+def _state_bytes(entries: Sequence[Entry], name: str) -> float | None:
+    each = (entry.state_bytes for entry in entries if entry.contestant.name == name)
+    return next((held for held in each if held is not None), None)
 
 
 def _growth(entries: Sequence[Entry]) -> list[Bar]:
