@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +17,11 @@ import msgspec
 import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pymysql
+import pymysql.cursors
 import pytest
 from psycopg.rows import dict_row
+from tests.servers.mariadb import MariadbServer
 
 from rundiff.destinations import open_destination
 from rundiff.destinations.contract import Capabilities, ChangeBatch, Position, Target
@@ -235,6 +240,79 @@ class TestPostgresqlWithoutIndex(DestinationSuite):
     def test_nasty_texts(self, harness: Harness, destination: Any) -> None:
         assert harness.sql is not None
         harness.sql("ALTER TABLE {table} ADD COLUMN text text")
+        super().test_nasty_texts(harness, destination)
+
+
+def mariadb_holds(value: pa.Scalar) -> bool:
+    number = value.as_py() if pa.types.is_floating(value.type) else 0.0
+    as_text = pa.types.is_duration(value.type)
+    return (as_text or fits_microseconds(value)) and math.isfinite(number or 0.0)
+
+
+class Mariadb:
+    """One database of a server, as the suite reads it."""
+
+    def __init__(self, server: MariadbServer, url: str) -> None:
+        self.server, self.url, self.name = server, url, url.rpartition("/")[2]
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        connection = self.server.connect(self.name, cursorclass=pymysql.cursors.DictCursor)
+        with contextlib.closing(connection), connection.cursor() as cursor:
+            try:
+                cursor.execute(f"SELECT * FROM {table}")
+            except pymysql.err.ProgrammingError as error:
+                if error.args[0] == 1146:  # there is no such table
+                    return []
+                raise
+            return list(cursor.fetchall())
+
+    def run(self, sql: str) -> None:
+        with contextlib.closing(self.server.connect(self.name)) as connection, connection.cursor() as cursor:
+            cursor.execute(sql)
+
+
+@pytest.fixture
+def mariadb(mariadb_server: MariadbServer, mariadb_url: str) -> Mariadb:
+    return Mariadb(mariadb_server, mariadb_url)
+
+
+class TestMariadb(DestinationSuite):
+    @pytest.fixture
+    def harness(self, mariadb: Mariadb) -> Harness:
+        quoted = '"' + UGLY_TABLE.replace('"', '""') + '"'
+        return Harness(
+            open=opener(mariadb.url, quoted),
+            mode=in_mode(mariadb.url, quoted),
+            rows=lambda: mariadb.rows(quoted),
+            sql=lambda sql: mariadb.run(sql.format(table=quoted)),
+            holds=mariadb_holds,
+        )
+
+
+class TestMariadbOfOthers(DestinationSuite):
+    """Someone else's table in another database, without a key, whose texts compare without regard to case."""
+
+    @pytest.fixture
+    def harness(self, mariadb: Mariadb) -> Harness:
+        other = f"{mariadb.name} other"
+        mariadb.run(f'CREATE DATABASE "{other}" DEFAULT COLLATE utf8mb4_general_ci')
+        table = f'"{other}"."T"'
+        mariadb.run(f"CREATE TABLE {table} (id BIGINT NOT NULL)")
+        return Harness(
+            open=opener(mariadb.url.replace("mysql://", "mariadb://"), table),
+            rows=lambda: mariadb.rows(table),
+            sql=lambda sql: mariadb.run(sql.format(table=table)),
+            holds=mariadb_holds,
+        )
+
+    def test_composite_keys(self, harness: Harness, destination: Any) -> None:
+        assert harness.sql is not None
+        harness.sql("ALTER TABLE {table} ADD COLUMN region VARCHAR(20)")
+        super().test_composite_keys(harness, destination)
+
+    def test_nasty_texts(self, harness: Harness, destination: Any) -> None:
+        assert harness.sql is not None
+        harness.sql("ALTER TABLE {table} ADD COLUMN text VARCHAR(100)")
         super().test_nasty_texts(harness, destination)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from tests.servers.mariadb import MariadbServer
     from tests.servers.postgresql import PostgresqlServer
     from tests.servers.valkey import RedisServer
 
@@ -43,3 +44,18 @@ def valkey_url(valkey_server: RedisServer) -> str:
     valkey_server.ask("CONFIG", "SET", "maxmemory", 0)
     valkey_server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
     return valkey_server.url
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[MariadbServer]:
+    """One MariaDB for all tests, each in a database of its own; who kills it starts it again."""
+    from tests.servers.mariadb import MariadbServer
+
+    with MariadbServer() as server:
+        yield server
+
+
+@pytest.fixture
+def mariadb_url(mariadb_server: MariadbServer) -> str:
+    """The URL of an empty database."""
+    return mariadb_server.create_database()

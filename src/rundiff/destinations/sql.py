@@ -21,9 +21,9 @@ from rundiff.destinations.watermarks import TABLE, Watermarks
 from rundiff.errors import ConfigurationError, DestinationError
 from rundiff.model import Action
 
-__all__ = ["Database", "SqlDestination"]
+__all__ = ["REHEARSAL", "Database", "SqlDestination"]
 
-_REHEARSAL = "_rundiff_rehearsal"
+REHEARSAL = "_rundiff_rehearsal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,15 +100,20 @@ class SqlDestination:
         fields: Mapping[str, pa.DataType],
         shape: TableShape | None,
     ) -> None:
-        """Let the database itself judge names, types and widths, by a temporary table of the new columns."""
-        dialect = self._dialect
-        missing = [n for n in fields if shape is None or dialect.fold(n) not in shape.columns]
-        if missing:
-            schema = pa.schema([(name, fields[name]) for name in missing])
-            columns = self._column_list(target, schema, new=shape is None)
-            with connection.transaction():
-                connection.execute(f"CREATE TEMPORARY TABLE {quote(_REHEARSAL)} ({columns}){dialect.created}")
-                connection.execute(f"DROP TABLE {quote(_REHEARSAL)}")
+        """Let the database itself judge names, types and widths side by side, by a temporary table."""
+        fold = self._dialect.fold
+        if shape is not None and all(fold(name) in shape.columns for name in fields):
+            return
+        columns = self._column_list(target, pa.schema(list(fields.items())), new=True)
+        table, names = quote(REHEARSAL), ", ".join(map(quote, fields))
+        with connection.transaction():
+            connection.execute(f"CREATE TEMPORARY TABLE {table} ({columns}){self._dialect.created}")
+            # MySQL lets columns be created side by side that it then can't tell apart.
+            nothing = ", ".join(["NULL"] * len(fields))
+            connection.execute(
+                f"INSERT INTO {table} ({names}) SELECT {nothing} FROM (SELECT 1) AS x WHERE 1 = 0"
+            )
+            connection.execute(f"DROP TABLE {table}")
 
     def position(self, target: Target) -> Position | None:
         """Read the watermark of this sync on this table; None where the table itself is gone."""
