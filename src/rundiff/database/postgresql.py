@@ -7,15 +7,23 @@ token refuses those that were succeeded (docs/decisions/0008-postgresql-database
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
-
-from rundiff.database.contract import Acknowledged, Failure, Held, Sealed, StoredRun, StoredSync
+from rundiff.database.contract import Acknowledged, Failure, StoredRun, StoredSync
 from rundiff.database.logs import LogFolders, LogFormat, WriteLog
 from rundiff.database.migrating import require_current
+from rundiff.database.postgresql_rows import (
+    as_json,
+    failure_of,
+    holder_of,
+    plain_row,
+    run_of,
+    sync_of,
+    utc,
+)
 from rundiff.database.server import Address, Server, clean
 from rundiff.errors import Fenced, SyncBusy
 from rundiff.model import RunKind, RunStatus
@@ -74,7 +82,7 @@ class PostgresqlDatabase:
     def now(self) -> datetime:
         """Read the server's clock."""
         found = self._server.rows("SELECT clock_timestamp() AS now")[0]["now"]
-        return _utc(found)
+        return utc(found)
 
     def write_log(self, folders: LogFolders, form: LogFormat) -> WriteLog:
         """Give the tables of write records, with copies of their files in local folders."""
@@ -84,50 +92,60 @@ class PostgresqlDatabase:
 
     def fenced(self, sync_id: str, token: int, work: Callable[[Cursor], T]) -> T:
         """Do one transaction for a sync, unless a higher token was given out."""
+        change = uuid.uuid4()
 
         def checked(cursor: Cursor) -> T:
-            self._check(cursor, sync_id, token)
+            self._check(cursor, (sync_id, token, change))
             return work(cursor)
 
-        return self._server.transact(checked)
+        return self._server.transact(checked, lambda cursor: self._has_changed(cursor, sync_id, change))
 
     def fenced_last(self, sync_id: str, token: int, work: Callable[[Cursor], T]) -> T:
         """Do the same, but lock the sync's row only when all is done: for work that may take long."""
+        change = uuid.uuid4()
 
         def checked(cursor: Cursor) -> T:
             result = work(cursor)
-            self._check(cursor, sync_id, token)
+            self._check(cursor, (sync_id, token, change))
             return result
 
-        return self._server.transact(checked)
+        return self._server.transact(checked, lambda cursor: self._has_changed(cursor, sync_id, change))
 
-    def _check(self, cursor: Cursor, sync_id: str, token: int) -> None:
+    def _check(self, cursor: Cursor, change: tuple[str, int, uuid.UUID]) -> None:
+        sync_id, token, mark = change
         # A process that is stopped in mid-transaction shall not keep its successors from the row: the
         # server ends its session when it was silent for the time of a lease.
         found = cursor.execute(
-            f"SELECT token, set_config('idle_in_transaction_session_timeout', %s, true)"
-            f" FROM {self._syncs} WHERE sync_id = %s FOR NO KEY UPDATE",
-            [str(round(self.lease_seconds * 1000)), sync_id],
-        ).fetchone()
-        if found is None or found["token"] != token:
+            f"UPDATE {self._syncs} SET last_change = %s WHERE sync_id = %s AND token = %s"
+            " RETURNING set_config('idle_in_transaction_session_timeout', %s, true)",
+            [mark, sync_id, token, str(round(self.lease_seconds * 1000))],
+        )
+        if found.rowcount == 0:
             raise Fenced("another run has taken this sync over; this one stops and its result is not used")
+
+    def _has_changed(self, cursor: Cursor, sync_id: str, mark: uuid.UUID) -> bool:
+        """Say whether a change was the last one; waits for one that is still being committed."""
+        found = cursor.execute(
+            f"SELECT last_change FROM {self._syncs} WHERE sync_id = %s FOR NO KEY UPDATE", [sync_id]
+        ).fetchone()
+        return found is not None and found["last_change"] == mark
 
     # Syncs
 
     def find(self, name: str) -> StoredSync | None:
         """Find a sync by its name."""
         rows = self._server.rows(f"SELECT * FROM {self._syncs} WHERE name = %s", [clean(name)])
-        return _sync(rows[0]) if rows else None
+        return sync_of(rows[0]) if rows else None
 
     def get(self, sync_id: str) -> StoredSync:
         """Give a sync that exists."""
-        return _sync(self._server.rows(f"SELECT * FROM {self._syncs} WHERE sync_id = %s", [sync_id])[0])
+        return sync_of(self._server.rows(f"SELECT * FROM {self._syncs} WHERE sync_id = %s", [sync_id])[0])
 
     def syncs(self) -> Sequence[StoredSync]:
         """List all syncs by name."""
         # By code points, as every other database does: the server's collation may be of any language.
         rows = self._server.rows(f'SELECT * FROM {self._syncs} ORDER BY name COLLATE "C"')
-        return [_sync(row) for row in rows]
+        return [sync_of(row) for row in rows]
 
     def create(self, sync: StoredSync) -> StoredSync:
         """Store a new sync; if one of that name exists already, give that one."""
@@ -204,7 +222,7 @@ class PostgresqlDatabase:
                 done and done.run,
                 done and done.sequence,
                 done and done.marker,
-                _json(sync.held),
+                as_json(sync.held),
                 sync.sync_id,
             ],
         )
@@ -218,14 +236,17 @@ class PostgresqlDatabase:
         if found is not None:
             raise SyncBusy(found)
 
+        change = uuid.uuid4()
+
         def take(cursor: Cursor) -> int:
             cursor.execute(f"SELECT FROM {self._syncs} WHERE sync_id = %s FOR NO KEY UPDATE", [sync_id])
             rows = cursor.execute(self._holding, [sync_id]).fetchall()
             if rows and not over:
                 # Another took it in between.
-                raise SyncBusy(_holder(rows[0]))
+                raise SyncBusy(holder_of(rows[0]))
             row = cursor.execute(
-                f"UPDATE {self._syncs} SET token = token + 1 WHERE sync_id = %s RETURNING token", [sync_id]
+                f"UPDATE {self._syncs} SET token = token + 1, last_change = %s WHERE sync_id = %s RETURNING token",
+                [change, sync_id],
             ).fetchone()
             assert row is not None  # noqa: S101 -- the caller has the sync's id from this table
             cursor.execute(
@@ -237,7 +258,7 @@ class PostgresqlDatabase:
             )
             return int(row["token"])
 
-        return self._server.transact(take)
+        return self._server.transact(take, lambda cursor: self._has_changed(cursor, sync_id, change))
 
     @property
     def _holding(self) -> str:
@@ -261,7 +282,7 @@ class PostgresqlDatabase:
 
     def release(self, sync_id: str, token: int) -> None:
         """Give the lease back; nothing happens if it was lost."""
-        self._beats.transact(
+        self._server.transact(
             lambda cursor: cursor.execute(
                 f"DELETE FROM {self._leases} WHERE sync_id = %s AND token = %s", [sync_id, token]
             )
@@ -270,7 +291,7 @@ class PostgresqlDatabase:
     def holder(self, sync_id: str) -> str | None:
         """Say who holds the lease, since when and until when."""
         rows = self._server.rows(self._holding, [sync_id])
-        return _holder(rows[0]) if rows else None
+        return holder_of(rows[0]) if rows else None
 
     # Runs
 
@@ -307,7 +328,7 @@ class PostgresqlDatabase:
                 run.finished_at,
                 json.dumps(run.result),
                 json.dumps(run.details),
-                _json(run.sealed),
+                as_json(run.sealed),
                 run.manifest,
                 run.sync_id,
                 run.run,
@@ -360,7 +381,7 @@ class PostgresqlDatabase:
         rows = self._server.rows(
             f"SELECT * FROM {self._runs} WHERE sync_id = %s AND run = %s", [sync_id, run]
         )
-        return _run(rows[0]) if rows else None
+        return run_of(rows[0]) if rows else None
 
     def runs(self, sync_id: str | None = None, limit: int | None = None) -> Sequence[StoredRun]:
         """List runs, newest first."""
@@ -370,7 +391,7 @@ class PostgresqlDatabase:
         else:
             query = f"SELECT * FROM {self._runs} WHERE sync_id = %s ORDER BY run DESC LIMIT %s"
             values = [sync_id, limit]
-        return [_run(row) for row in self._server.rows(query, values)]
+        return [run_of(row) for row in self._server.rows(query, values)]
 
     def unfinished(self, sync_id: str) -> Sequence[StoredRun]:
         """List runs that are reading, sealed or delivering, oldest first."""
@@ -378,7 +399,7 @@ class PostgresqlDatabase:
             f"SELECT * FROM {self._runs} WHERE sync_id = %s AND status = ANY (%s) ORDER BY run",
             [sync_id, _UNFINISHED],
         )
-        return [_run(row) for row in rows]
+        return [run_of(row) for row in rows]
 
     # Failures
 
@@ -441,79 +462,12 @@ class PostgresqlDatabase:
             f"SELECT * FROM {self._failures} WHERE sync_id = %s AND {where} ORDER BY run, sequence",
             [sync_id, value],
         )
-        return [_failure(row) for row in rows]
+        return [failure_of(row) for row in rows]
 
     def tables(self) -> Mapping[str, list[dict[str, Any]]]:
         """Give syncs, runs and failures as rows, for the SQL views."""
         tables = {"syncs": self._syncs, "runs": self._runs, "failures": self._failures}
         return {
-            name: [_plain(row) for row in self._server.rows(f"SELECT * FROM {table}")]
+            name: [plain_row(row) for row in self._server.rows(f"SELECT * FROM {table}")]
             for name, table in tables.items()
         }
-
-
-def _json(value: msgspec.Struct | None) -> str | None:
-    return None if value is None else msgspec.json.encode(value).decode()
-
-
-def _utc(value: datetime) -> datetime:
-    return value.astimezone(UTC)
-
-
-def _holder(row: Mapping[str, Any]) -> str:
-    since, until = (f"{_utc(row[name]):%Y-%m-%dT%H:%M:%SZ}" for name in ("acquired_at", "expires_at"))
-    return f"{row['holder']} since {since}; its lease ends at {until} unless it is renewed"
-
-
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    plain: dict[str, Any] = {}
-    for name, value in row.items():
-        if isinstance(value, datetime):
-            plain[name] = _utc(value).isoformat()
-        elif isinstance(value, list | dict):
-            plain[name] = json.dumps(value)
-        else:
-            plain[name] = str(value) if name == "sync_id" else value
-    return plain
-
-
-def _sync(row: Mapping[str, Any]) -> StoredSync:
-    run, sequence = row["acknowledged_run"], row["acknowledged_sequence"]
-    return StoredSync(
-        sync_id=str(row["sync_id"]),
-        name=row["name"],
-        source=row["source"],
-        primary_key=tuple(row["primary_key"]),
-        destination=row["destination"],
-        shared_table=row["shared_table"],
-        established=row["established"],
-        created_at=_utc(row["created_at"]),
-        token=row["token"],
-        manifest=row["manifest"],
-        generation=row["generation"],
-        acknowledged=None if run is None else Acknowledged(run, sequence, row["acknowledged_marker"]),
-        held=None if row["held"] is None else msgspec.convert(row["held"], Held),
-    )
-
-
-def _run(row: Mapping[str, Any]) -> StoredRun:
-    return StoredRun(
-        sync_id=str(row["sync_id"]),
-        run=row["run"],
-        kind=RunKind(row["kind"]),
-        status=RunStatus(row["status"]),
-        token=row["token"],
-        started_at=_utc(row["started_at"]),
-        finished_at=row["finished_at"] and _utc(row["finished_at"]),
-        result=row["result"],
-        details=row["details"],
-        sealed=None if row["sealed"] is None else msgspec.convert(row["sealed"], Sealed),
-        manifest=row["manifest"],
-    )
-
-
-def _failure(row: Mapping[str, Any]) -> Failure:
-    values = {name: value for name, value in row.items() if name != "sync_id"}
-    for name in ("created_at", "updated_at"):
-        values[name] = _utc(values[name])
-    return Failure(**values)

@@ -1,8 +1,8 @@
 """A connection to a PostgreSQL server: opened late, opened again when it broke, its errors translated.
 
-A transaction is tried again only when it surely did not commit: the server's own status of a transaction
-(`pg_xact_status`, PostgreSQL documentation, section 9.27.8) tells, when a connection broke while it was
-being committed.
+A transaction is tried again when its connection broke. Where nobody heard whether it was committed, it says
+itself how to find that out: PostgreSQL's own `pg_xact_status` can't be asked, since a server that crashed may
+give the numbers of transactions that it lost to others.
 """
 
 from __future__ import annotations
@@ -135,20 +135,17 @@ def _place(conninfo: Mapping[str, str], schema: str | None) -> str:
     return f"postgresql://{user}{host}{port}{name}" + (f" (schema {schema})" if schema else "")
 
 
-class _NotCommittedError(Exception):
-    """The connection broke during COMMIT, and the server has undone the transaction."""
-
-
 class Server:
     """One connection for all threads of a process, which take turns by a lock."""
 
-    def __init__(self, address: Address, *, patience: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, address: Address, *, patience: float | None = None) -> None:
         self._address = address
-        self._patience = patience
+        self._patience = PATIENCE_SECONDS if patience is None else patience
         self._lock = threading.RLock()
         self._connection: psycopg.Connection[dict[str, Any]] | None = None
         self._known = False
-        """Whether the server was ever reached: one that never was is more likely misspelt than restarting."""
+        """Whether to wait for the server: one that was never reached is more likely misspelt than restarting,
+        and patience that has ended is not begun anew by each statement that follows."""
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -167,31 +164,32 @@ class Server:
         with self._lock:
             return self._patiently(read)
 
-    def transact(self, work: Callable[[psycopg.Cursor[dict[str, Any]]], T]) -> T:
+    def transact(
+        self,
+        work: Callable[[psycopg.Cursor[dict[str, Any]]], T],
+        committed: Callable[[psycopg.Cursor[dict[str, Any]]], bool] | None = None,
+    ) -> T:
         """Do everything that `work` does in one transaction, durable when this returns.
 
-        `work` may be called again after its earlier statements were undone.
+        `work` is called again when the connection broke, also in its COMMIT. Then `committed`, where it is
+        given, looks first whether the earlier try was committed; without it, `work` must be idempotent.
         """
+        sent: list[T] = []
 
         def attempt() -> T:
             connection = self._open()
             with connection.cursor() as cursor:
                 cursor.execute("BEGIN")
                 try:
+                    if sent and committed is not None and committed(cursor):
+                        self._undo(connection)
+                        return sent[-1]
                     result = work(cursor)
-                    # None where nothing was written: then nothing can be lost either.
-                    found = cursor.execute("SELECT pg_current_xact_id_if_assigned()::text AS id").fetchone()
                 except BaseException:
                     self._undo(connection)
                     raise
-                written = None if found is None else found["id"]
-                try:
-                    cursor.execute("COMMIT")
-                except driver().Error as error:
-                    if not connection.closed:
-                        raise
-                    if not self._committed(written):
-                        raise _NotCommittedError from error
+                sent.append(result)
+                cursor.execute("COMMIT")
             return result
 
         with self._lock:
@@ -213,21 +211,6 @@ class Server:
             pass
         connection.close()
 
-    def _committed(self, transaction: str | None) -> bool:
-        """Ask the server what became of a transaction whose COMMIT had no answer."""
-        if transaction is None:
-            return False
-
-        def ask() -> str | None:
-            with self._open().cursor() as cursor:
-                found = cursor.execute("SELECT pg_xact_status(%s::xid8) AS status", [transaction]).fetchone()
-            return None if found is None else found["status"]
-
-        deadline = time.monotonic() + self._patience
-        while (status := self._patiently(ask)) == "in progress" and time.monotonic() < deadline:
-            time.sleep(0.05)
-        return status == "committed"
-
     def _patiently(self, attempt: Callable[[], T]) -> T:
         """Try until the connection holds, for as long as patience lasts."""
         library = driver()
@@ -236,9 +219,6 @@ class Server:
         while True:
             try:
                 return attempt()
-            except _NotCommittedError as error:
-                if time.monotonic() > deadline:
-                    raise self._translated(error.__cause__) from error
             except library.Error as error:
                 if error.sqlstate in _ENDED and self._connection is not None:
                     self._connection.close()
@@ -251,12 +231,13 @@ class Server:
         """Say whether the connection broke, or could not be had again."""
         return self._known and (self._connection is None or self._connection.closed)
 
-    def _translated(self, error: BaseException | None) -> StorageError:
+    def _translated(self, error: psycopg.Error) -> StorageError:
+        self._known = self._connection is not None and not self._connection.closed
         why = " ".join(str(error).split()) or type(error).__name__
         for name in ("password", "sslpassword"):
             secret = self._address.conninfo.get(name)
             why = why.replace(secret, "***") if secret else why
-        if self._connection is None or self._connection.closed:
+        if not self._known:
             return StorageError(
                 f"the database {self._address.place} can't be reached ({why}); check its URL and that the server "
                 "runs, then run again"

@@ -63,8 +63,15 @@ class Home:
         return folder
 
     def drop_spools(self, sync_id: str) -> None:
-        """Remove half-done work; only the holder of the sync's lease may call this."""
-        shutil.rmtree(self.sync(sync_id) / "spool", ignore_errors=True)
+        """Remove half-done work; only the holder of the sync's lease may call this.
+
+        What belongs to another process that lives is left to it: one that was stopped past its lease shall
+        learn that from its token, and not from files that are gone.
+        """
+        for path in (self.sync(sync_id) / "spool").glob("*"):
+            owner = path.name.partition("-")[0]
+            if not owner.isdigit() or int(owner) == os.getpid() or not _lives(int(owner)):
+                shutil.rmtree(path, ignore_errors=True)
 
     def relative(self, location: str) -> str:
         """Name a path relative to the home's parent when it lies below, so that both can move."""
@@ -72,3 +79,13 @@ class Home:
         if path.is_absolute() and path.is_relative_to(self.root.parent):
             return str(path.relative_to(self.root.parent))
         return location
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

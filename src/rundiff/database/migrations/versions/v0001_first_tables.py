@@ -30,7 +30,8 @@ _STATEMENTS = (
         acknowledged_run bigint,
         acknowledged_sequence bigint,
         acknowledged_marker text,
-        held json
+        held json,
+        last_change uuid
     )
     """,
     """
