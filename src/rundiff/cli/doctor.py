@@ -88,9 +88,10 @@ def diagnose(invocation: Invocation) -> Iterator[Finding]:
     yield _guarded("home directory", lambda: _writable(home))
     yield _guarded("file locks", lambda: _locks(home))
     yield _guarded("free space", lambda: _space(home))
-    yield _guarded("signatures", lambda: _store(invocation, home))
+    store = _guarded("signatures", lambda: _store(invocation, home))
+    yield store
     if home.is_dir() or invocation.storage.database is not None:
-        yield from _syncs(invocation)
+        yield from _syncs(invocation, readable=store.health is not Health.BROKEN)
 
 
 def _guarded(check: str, look: Callable[[], Finding]) -> Finding:
@@ -185,14 +186,19 @@ def _store(invocation: Invocation, home: Path) -> Finding:
     return Finding("signatures", Health.OK, says)
 
 
-def _syncs(invocation: Invocation) -> Iterator[Finding]:
+def _syncs(invocation: Invocation, *, readable: bool) -> Iterator[Finding]:
+    """Look into the database, and at each sync if its baseline is `readable`."""
     try:
         with invocation.workspace() as workspace:
-            views = workspace.syncs()
+            database = workspace.backends().database
+            says = plural(len(database.syncs()), "sync")
+            if invocation.storage.database is not None:
+                says = f"{database.version}: {database.place}, {says}"
+            views = workspace.syncs() if readable else []
     except (RundiffError, sqlite3.Error) as error:
         yield Finding("database", Health.BROKEN, str(error))
         return
-    yield Finding("database", Health.OK, plural(len(views), "sync"))
+    yield Finding("database", Health.OK, says)
     for view in views:
         path = destination_path(view.destination)
         if view.last_run is not None and view.records and path is not None and not path.exists():

@@ -142,6 +142,10 @@ class Database(Protocol):
     def place(self) -> str:
         """Where the database is, without secrets."""
 
+    @property
+    def version(self) -> str:
+        """What it runs on, for people: `PostgreSQL 18.6`."""
+
     def close(self) -> None:
         """Let go of all resources."""
 

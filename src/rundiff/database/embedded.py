@@ -92,6 +92,11 @@ class EmbeddedDatabase:
         """The home directory."""
         return str(self.path.parent)
 
+    @property
+    def version(self) -> str:
+        """SQLite's."""
+        return f"SQLite {sqlite3.sqlite_version}"
+
     def close(self) -> None:
         """Close the file."""
         self._db.close()

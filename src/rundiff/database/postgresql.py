@@ -74,6 +74,11 @@ class PostgresqlDatabase:
         """The URL without secrets."""
         return self.address.place
 
+    @property
+    def version(self) -> str:
+        """The server's."""
+        return f"PostgreSQL {self._server.rows('SHOW server_version')[0]['server_version'].split()[0]}"
+
     def close(self) -> None:
         """Close the connections."""
         self._beats.close()
