@@ -345,3 +345,27 @@ def test_connections_cut_in_the_middle_of_pipelines(syncing: Syncing, valkey_ser
         assert proxy.cut == 8
     syncing.signatures = valkey_server.url
     assert counts(syncing.run(table(10, 30_010))) == (0, 0, 0, 30_000)
+
+
+class TestWorkers:
+    """Workers with homes of their own, which share a PostgreSQL and a Valkey."""
+
+    def test_they_go_on_where_the_last_one_ended(
+        self, tmp_path: Path, valkey_url: str, postgresql_url: str, valkey_server: RedisServer
+    ) -> None:
+        for number in range(4):
+            worker = Syncing(tmp_path, tmp_path / f"home-{number}", valkey_url)
+            expected = (3000, 0, 0, 0) if number == 0 else (10, 0, 10, 2990)
+            found = worker.run(table(number * 10, 3000 + number * 10), database=postgresql_url)
+            assert counts(found) == expected
+        assert "cmdstat_mget" in valkey_server.ask("INFO", "commandstats")
+
+    def test_doctor_knows_both(self, capsys: Captured, valkey_url: str, postgresql_url: str) -> None:
+        assert main(["migrate", "--database", postgresql_url]) == 0
+        capsys.readouterr()
+        assert main(["doctor", "--json", "--database", postgresql_url, "--signatures", valkey_url]) == 0
+        out = capsys.readouterr().out
+        found = {each["check"]: each["says"] for each in map(json.loads, out.splitlines())}
+        assert re.fullmatch(r"PostgreSQL 18[.0-9]*: postgresql://\S+, no syncs|.*0 syncs", found["database"])
+        assert found["signatures"].startswith("Valkey 9.1")
+        assert PASSWORD not in out
