@@ -25,7 +25,7 @@ from rundiff.stores.contract import StoreReport, is_manifest
 __all__ = ["PostgresqlStore", "open_postgresql"]
 
 CHUNK_BYTES = 1 << 18
-_DELAYS = (0.1, 0.3, 1.0, 2.0, 4.0)
+DELAYS = (0.1, 0.3, 1.0, 2.0, 4.0)
 """Seconds between attempts: long enough for a server that is started again."""
 _VERSION = 1
 _LOCK = 0x72756E6469666673
@@ -119,12 +119,14 @@ class PostgresqlStore:
         return self._copies.make(sync_id, name, fetch)
 
     def touch(self, sync_id: str, names: Iterable[str], seconds: float) -> Sequence[str]:  # noqa: ARG002 -- nothing expires
-        """Say which objects are missing."""
+        """Say which objects are missing, or lack a piece."""
         wanted = list(names)
         there = self._do(
             lambda connection: connection.execute(
-                "SELECT name FROM rundiff_signature_objects WHERE sync_id = %s AND name = ANY(%s)",
-                (sync_id, wanted),
+                "SELECT name FROM rundiff_signature_objects AS o WHERE sync_id = %s AND name = ANY(%s)"
+                " AND (size + %s - 1) / %s = (SELECT count(*) FROM rundiff_signature_chunks AS c"
+                " WHERE c.sync_id = o.sync_id AND c.name = o.name)",
+                (sync_id, wanted, CHUNK_BYTES, CHUNK_BYTES),
             ).fetchall()
         )
         found = {row[0] for row in there}
@@ -194,9 +196,7 @@ class PostgresqlStore:
 
     def report(self) -> StoreReport:
         """Ask for the version; makes no tables."""
-        row = self._do(
-            lambda connection: connection.execute("SHOW server_version").fetchone(), ready=True, delays=()
-        )
+        row = self._do(lambda connection: connection.execute("SHOW server_version").fetchone(), ready=True)
         version = "" if row is None else f"PostgreSQL {str(row[0]).split()[0]}"
         return StoreReport(place=self._shown, version=version, expires=False)
 
@@ -221,11 +221,9 @@ class PostgresqlStore:
 
     # Talking
 
-    def _do(
-        self, work: Callable[[Connection], Result], *, ready: bool = False, delays: Sequence[float] = _DELAYS
-    ) -> Result:
+    def _do(self, work: Callable[[Connection], Result], *, ready: bool = False) -> Result:
         """Do something in one transaction, again if the connection was lost: all that is done may be repeated."""
-        for delay in (*delays, None):
+        for delay in (*DELAYS, None):
             try:
                 if self._connection is None or self._connection.closed:
                     self._connection = psycopg.connect(
