@@ -235,11 +235,23 @@ class TestMessages:
                 Syncing(tmp_path, home, url).run(table(0, 3))
             three_runs(Syncing(tmp_path, home, url + "?cert_reqs=none"))
 
-    def test_nobody_there_is_not_lost(self, syncing: Syncing, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(
+        "nobody",
+        [
+            "redis://:hunter2@127.0.0.1:1",
+            "rediss://:hunter2@127.0.0.1:1",
+            "redis+cluster://:hunter2@127.0.0.1:1,127.0.0.1:2",
+            "redis+sentinel://:hunter2@127.0.0.1:1/mine",
+            "unix://:hunter2@/no/such.sock",
+        ],
+    )
+    def test_nobody_there_is_not_lost(
+        self, syncing: Syncing, monkeypatch: pytest.MonkeyPatch, nobody: str
+    ) -> None:
         three_runs(syncing)
         before = syncing.ids()
         monkeypatch.setattr(redis_link, "PATIENT", (0.01,))
-        there, syncing.signatures = syncing.signatures, "redis://:hunter2@127.0.0.1:1"
+        there, syncing.signatures = syncing.signatures, nobody
         with pytest.raises(StorageError, match="can't be used") as caught:
             syncing.run(table(0, 3))
         assert "hunter2" not in str(caught.value)

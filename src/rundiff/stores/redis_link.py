@@ -30,6 +30,7 @@ _AGAIN = (
     exceptions.TimeoutError,
     exceptions.ReadOnlyError,
     exceptions.ClusterError,
+    exceptions.RedisClusterException,
     exceptions.MovedError,
     exceptions.TryAgainError,
     exceptions.ClusterDownError,
