@@ -1,10 +1,10 @@
 """The original design, written plainly: a record at a time in Python, signatures in Valkey.
 
-Signatures are SHA-256 of `json.dumps`. A hash holds the data signature of each key; each run adds the key
-signatures that it saw to a set, and SDIFF with the last run's set gives the deletions. Sets expire after
-7 days, so that the last run's is still there when this one ends. 1,000 records a batch, each batch one
-pipeline. The server's start, and its loading and saving of what the first run left, are not counted: in use
-it would be running.
+Signatures are SHA-256 of `json.dumps`. A hash holds the data signature and the key values of each key
+signature, since a delete has to name its record; each run adds the key signatures that it saw to a set, and
+SDIFF with the last run's set gives the deletions. Sets expire after 7 days, so that the last run's is still
+there when this one ends. 1,000 records a batch, each batch one pipeline. The server's start, and its loading
+and saving of what the first run left, are not counted: in use it would be running.
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ def _run(given: Job, client: redis.Redis) -> tuple[int, int, int]:
         signatures = [_signature(record) for record in records]
         known = client.hmget(_BASELINE, keys)
         changed = {}
-        for key, signature, before in zip(keys, signatures, known, strict=True):
+        for key, signature, before, record in zip(keys, signatures, known, records, strict=True):
             if before is None:
                 created += 1
-            elif before != signature:
+            elif before[:32] != signature:
                 updated += 1
             else:
                 continue
-            changed[key] = signature
+            changed[key] = signature + json.dumps({"id": record["id"]}).encode()
         pipeline = client.pipeline(transaction=False)
         pipeline.sadd(seen, *keys)
         if changed:
@@ -79,7 +79,9 @@ def _run(given: Job, client: redis.Redis) -> tuple[int, int, int]:
         pipeline.execute()
     gone = list(client.sdiff([last, seen]))
     for start in range(0, len(gone), _BATCH):
-        client.hdel(_BASELINE, *gone[start : start + _BATCH])
+        some = gone[start : start + _BATCH]
+        deleted = [json.loads(value[32:]) for value in client.hmget(_BASELINE, some)]
+        client.hdel(_BASELINE, *some[: len(deleted)])
     client.expire(seen, _KEPT_SECONDS)
     return created, updated, len(gone)
 
