@@ -15,6 +15,7 @@ may be lost.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import uuid
@@ -68,10 +69,14 @@ class Home:
         What belongs to another process that lives is left to it: one that was stopped past its lease shall
         learn that from its token, and not from files that are gone.
         """
-        for path in (self.sync(sync_id) / "spool").glob("*"):
+        folder = self.sync(sync_id) / "spool"
+        for path in folder.glob("*"):
             owner = path.name.partition("-")[0]
             if not owner.isdigit() or int(owner) == os.getpid() or not _lives(int(owner)):
                 shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            # Missing, or not empty.
+            folder.rmdir()
 
     def relative(self, location: str) -> str:
         """Name a path relative to the home's parent when it lies below, so that both can move."""
