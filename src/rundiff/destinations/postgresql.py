@@ -38,6 +38,7 @@ __all__ = ["DIALECT", "open_table"]
 
 _STAGE = "_rundiff_stage"
 _CONNECT_SECONDS = 15
+_PIECE_ROWS = 8_192
 _RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 DIALECT = Dialect(
@@ -265,15 +266,18 @@ class PostgresqlConnection:
 
         values = [wire(array, column) for array, column in zip(arrays, columns, strict=True)]
         rows = pa.table(values, names=[str(n) for n in range(len(values))])
-        sink = pa.BufferOutputStream()
         # Texts stand in quotes, the empty one, too, and nulls are empty: what COPY reads by default.
-        csv.write_csv(rows, sink, csv.WriteOptions(include_header=False, quoting_style="needed"))
+        options = csv.WriteOptions(include_header=False, quoting_style="needed")
         with (
             self._translated(columns),
             self._raw.cursor() as cursor,
             cursor.copy(f"COPY {into} FROM STDIN (FORMAT csv)") as copy,
         ):
-            copy.write(memoryview(sink.getvalue()))
+            # In pieces, so that the server reads one while the next is written.
+            for piece in rows.to_batches(max_chunksize=_PIECE_ROWS):
+                sink = pa.BufferOutputStream()
+                csv.write_csv(piece, sink, options)
+                copy.write(memoryview(sink.getvalue()))
 
     def close(self) -> None:
         """End the session."""
