@@ -22,6 +22,7 @@ from rundiff import Sync
 from rundiff.cli import main
 from rundiff.database.migrating import SCHEMA_VERSION
 from rundiff.database.postgresql import PostgresqlDatabase
+from rundiff.engine.lease import Lease
 from rundiff.engine.workspace import Workspace
 from rundiff.errors import (
     BaselineLost,
@@ -434,6 +435,25 @@ def test_a_long_run_keeps_its_lease(team: Team) -> None:
     assert team.sync(slowly()).run().counts.created == 3
     with team.workspace() as workspace:
         assert workspace.syncs()[0].running is None
+
+
+def test_a_long_transaction_keeps_its_lease(team: Team) -> None:
+    """The write log of a large run is loaded in one: heartbeats don't wait for it."""
+    with (
+        contextlib.closing(PostgresqlDatabase(f"{team.url}?lease_seconds=1")) as database,
+        contextlib.closing(PostgresqlDatabase(team.url)) as other,
+    ):
+        sync = database.create(a_sync())
+        lease = Lease.take(team.folder / "lock", database, (sync.sync_id, sync.name), wait=False)
+
+        def load(_: object) -> None:
+            time.sleep(2.5)
+            with pytest.raises(SyncBusy):
+                other.acquire(sync.sync_id, "other", NOW)
+
+        database.fenced_last(sync.sync_id, lease.token, load)
+        lease.release()
+        assert other.holder(sync.sync_id) is None
 
 
 def test_a_stopped_transaction_keeps_nobody_waiting(team: Team) -> None:

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rundiff.database.contract import Acknowledged, Failure, StoredRun, StoredSync
 from rundiff.database.logs import LogFolders, LogFormat, WriteLog
 from rundiff.database.migrating import require_current
+from rundiff.database.postgresql_leases import Leases, has_changed
 from rundiff.database.postgresql_rows import (
     as_json,
     failure_of,
-    holder_of,
     plain_row,
     run_of,
     sync_of,
     utc,
 )
 from rundiff.database.server import Address, Server, clean
-from rundiff.errors import Fenced, SyncBusy
+from rundiff.errors import Fenced
 from rundiff.model import RunKind, RunStatus
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 _UNFINISHED = [str(s) for s in (RunStatus.READING, RunStatus.SEALED, RunStatus.DELIVERING)]
 _ENDLESS = 2**63 - 1
-_TABLES = ("syncs", "runs", "failures", "leases")
+_TABLES = ("syncs", "runs", "failures")
 
 
 class PostgresqlDatabase:
@@ -52,11 +52,8 @@ class PostgresqlDatabase:
     def __init__(self, url: str) -> None:
         self.address = Address.parse(url)
         self._server = Server(self.address)
-        # Of its own, so that a heartbeat never waits for a long transaction; the next one tries again.
-        self._beats = Server(self.address, patience=0)
-        self._syncs, self._runs, self._failures, self._leases = (
-            self.address.table(f"rundiff_{name}") for name in _TABLES
-        )
+        self._held = Leases(self._server, self.address)
+        self._syncs, self._runs, self._failures = (self.address.table(f"rundiff_{name}") for name in _TABLES)
         self._records = self.address.table("sync_write_records")
         try:
             require_current(self._server, self.address)
@@ -81,7 +78,7 @@ class PostgresqlDatabase:
 
     def close(self) -> None:
         """Close the connections."""
-        self._beats.close()
+        self._held.close()
         self._server.close()
 
     def now(self) -> datetime:
@@ -103,7 +100,9 @@ class PostgresqlDatabase:
             self._check(cursor, (sync_id, token, change))
             return work(cursor)
 
-        return self._server.transact(checked, lambda cursor: self._has_changed(cursor, sync_id, change))
+        return self._server.transact(
+            checked, lambda cursor: has_changed(cursor, self._syncs, (sync_id, change))
+        )
 
     def fenced_last(self, sync_id: str, token: int, work: Callable[[Cursor], T]) -> T:
         """Do the same, but lock the sync's row only when all is done: for work that may take long."""
@@ -114,7 +113,9 @@ class PostgresqlDatabase:
             self._check(cursor, (sync_id, token, change))
             return result
 
-        return self._server.transact(checked, lambda cursor: self._has_changed(cursor, sync_id, change))
+        return self._server.transact(
+            checked, lambda cursor: has_changed(cursor, self._syncs, (sync_id, change))
+        )
 
     def _check(self, cursor: Cursor, change: tuple[str, int, uuid.UUID]) -> None:
         sync_id, token, mark = change
@@ -126,14 +127,7 @@ class PostgresqlDatabase:
             [mark, sync_id, token, str(round(self.lease_seconds * 1000))],
         )
         if found.rowcount == 0:
-            raise Fenced("another run has taken this sync over; this one stops and its result is not used")
-
-    def _has_changed(self, cursor: Cursor, sync_id: str, mark: uuid.UUID) -> bool:
-        """Say whether a change was the last one; waits for one that is still being committed."""
-        found = cursor.execute(
-            f"SELECT last_change FROM {self._syncs} WHERE sync_id = %s FOR NO KEY UPDATE", [sync_id]
-        ).fetchone()
-        return found is not None and found["last_change"] == mark
+            raise _fenced()
 
     # Syncs
 
@@ -236,67 +230,20 @@ class PostgresqlDatabase:
 
     def acquire(self, sync_id: str, holder: str, now: datetime, *, over: bool = False) -> int:  # noqa: ARG002 -- the server's clock counts
         """Take the lease and give its token."""
-        # Looked at before the row is locked: the holder may be in the middle of a transaction.
-        found = None if over else self.holder(sync_id)
-        if found is not None:
-            raise SyncBusy(found)
-
-        change = uuid.uuid4()
-
-        def take(cursor: Cursor) -> int:
-            cursor.execute(f"SELECT FROM {self._syncs} WHERE sync_id = %s FOR NO KEY UPDATE", [sync_id])
-            rows = cursor.execute(self._holding, [sync_id]).fetchall()
-            if rows and not over:
-                # Another took it in between.
-                raise SyncBusy(holder_of(rows[0]))
-            row = cursor.execute(
-                f"UPDATE {self._syncs} SET token = token + 1, last_change = %s WHERE sync_id = %s RETURNING token",
-                [change, sync_id],
-            ).fetchone()
-            assert row is not None  # noqa: S101 -- the caller has the sync's id from this table
-            cursor.execute(
-                f"INSERT INTO {self._leases} AS l (sync_id, holder, token, acquired_at, expires_at)"
-                " VALUES (%s, %s, %s, clock_timestamp(), clock_timestamp() + make_interval(secs => %s))"
-                " ON CONFLICT (sync_id) DO UPDATE SET holder = excluded.holder, token = excluded.token,"
-                " acquired_at = excluded.acquired_at, expires_at = excluded.expires_at",
-                [sync_id, clean(holder), row["token"], self.lease_seconds],
-            )
-            return int(row["token"])
-
-        return self._server.transact(take, lambda cursor: self._has_changed(cursor, sync_id, change))
-
-    @property
-    def _holding(self) -> str:
-        return (
-            f"SELECT holder, acquired_at, expires_at FROM {self._leases}"
-            " WHERE sync_id = %s AND expires_at > clock_timestamp()"
-        )
+        return self._held.acquire(sync_id, holder, over=over)
 
     def heartbeat(self, sync_id: str, token: int, now: datetime) -> None:  # noqa: ARG002 -- as above
         """Keep the lease."""
-
-        def keep(cursor: Cursor) -> int:
-            return cursor.execute(
-                f"UPDATE {self._leases} SET expires_at = clock_timestamp() + make_interval(secs => %s)"
-                " WHERE sync_id = %s AND token = %s",
-                [self.lease_seconds, sync_id, token],
-            ).rowcount
-
-        if self._beats.transact(keep) == 0:
-            raise Fenced("another run has taken this sync over; this one stops and its result is not used")
+        if not self._held.renew(sync_id, token):
+            raise _fenced()
 
     def release(self, sync_id: str, token: int) -> None:
         """Give the lease back; nothing happens if it was lost."""
-        self._server.transact(
-            lambda cursor: cursor.execute(
-                f"DELETE FROM {self._leases} WHERE sync_id = %s AND token = %s", [sync_id, token]
-            )
-        )
+        self._held.release(sync_id, token)
 
     def holder(self, sync_id: str) -> str | None:
         """Say who holds the lease, since when and until when."""
-        rows = self._server.rows(self._holding, [sync_id])
-        return holder_of(rows[0]) if rows else None
+        return self._held.holder(sync_id)
 
     # Runs
 
@@ -476,3 +423,7 @@ class PostgresqlDatabase:
             name: [plain_row(row) for row in self._server.rows(f"SELECT * FROM {table}")]
             for name, table in tables.items()
         }
+
+
+def _fenced() -> Fenced:
+    return Fenced("another run has taken this sync over; this one stops and its result is not used")

@@ -233,7 +233,8 @@ class Server:
 
     def _translated(self, error: psycopg.Error) -> StorageError:
         self._known = self._connection is not None and not self._connection.closed
-        why = " ".join(str(error).split()) or type(error).__name__
+        # Without details and context, which may be whole records.
+        why = " ".join((error.diag.message_primary or str(error)).split()) or type(error).__name__
         for name in ("password", "sslpassword"):
             secret = self._address.conninfo.get(name)
             why = why.replace(secret, "***") if secret else why

@@ -14,6 +14,7 @@ import os
 import socket
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rundiff.database.contract import Database
@@ -145,7 +146,9 @@ class _Heart:
         interval = (self._database.lease_seconds or 0.0) / _BEATS
         while not self._stopped.wait(interval):
             try:
-                self._database.heartbeat(self._sync_id, self._token, self._database.now())
+                # The time is for the record. Asking the database for it would wait for a transaction of the
+                # run, which may last longer than the lease.
+                self._database.heartbeat(self._sync_id, self._token, datetime.now(UTC))
             except Fenced:
                 # The run finds out at its next write, which is where it has to stop.
                 return
