@@ -23,9 +23,9 @@ os.environ["RUNTIME__LOG_LEVEL"] = "ERROR"
 import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tests.servers.postgresql import PostgresqlServer
 
 from benchmarks.peers.outcome import Job, Outcome, job, state
-from tests.servers.postgresql import PostgresqlServer
 
 _BATCH_ROWS = 122_880
 _Load = Callable[[str, Job, str], None]
@@ -73,9 +73,9 @@ def _rundiff(url: str, given: Job, source: str) -> None:
         url,
     ]
     command += ["--into", "benchmark.customers", "--home", f"{given.folder}/home", "--json", "--quiet"]
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 -- our own command
         [*command, "--max-delete-percent", "100"], check=True, capture_output=True, text=True
-    )  # noqa: S603 -- our own command
+    )
     if json.loads(done.stdout)["status"] != "committed":
         raise RuntimeError(done.stdout)
 

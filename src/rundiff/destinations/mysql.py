@@ -52,7 +52,7 @@ _UNINDEXED = ("text", "blob", "json")
 def _misspelled(name: str) -> str | None:
     if len(name) > _NAME_CHARACTERS:
         return f"has {len(name)} characters, and MySQL takes {_NAME_CHARACTERS}"
-    if name.endswith(" "):
+    if name != name.rstrip(" \t\n\r\v\f"):
         return "ends with a blank, which MySQL does not take"
     if any(char > "\uffff" for char in name):
         return "holds a character beyond U+FFFF, which MySQL would change"

@@ -94,6 +94,10 @@ class PostgresqlConnection:
             self._raw.execute(
                 "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'"
             )
+            # A source may take long to read meanwhile; older servers have no such setting.
+            self._raw.execute(
+                "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'"
+            )
             # What was acknowledged must still be there after the server was killed.
             self._raw.execute(
                 "SELECT set_config('synchronous_commit', 'on', false) "
