@@ -4,6 +4,7 @@ use std::ptr::NonNull;
 
 use arrow_array::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi, to_ffi};
 use arrow_array::{Array, ArrayRef, make_array};
+use arrow_schema::Schema;
 use pyo3::exceptions::PyValueError;
 use pyo3::ffi::c_str;
 use pyo3::prelude::*;
@@ -58,6 +59,15 @@ pub fn import(source: &Bound<'_, PyAny>) -> PyResult<(ArrayRef, Shape)> {
     // Sizes and first and last offsets: a damaged file must not lead out of the buffers.
     data.validate().map_err(|error| PyValueError::new_err(error.to_string()))?;
     Ok((make_array(data), shape))
+}
+
+/// Take over a schema from an object of the PyCapsule interface.
+pub fn import_schema(source: &Bound<'_, PyAny>) -> PyResult<Schema> {
+    let capsule: Bound<'_, PyCapsule> = source.call_method0("__arrow_c_schema__")?.extract()?;
+    let schema: NonNull<FFI_ArrowSchema> = capsule.pointer_checked(Some(c_str!("arrow_schema")))?.cast();
+    // SAFETY: by the PyCapsule interface a capsule of this name holds a valid ArrowSchema, which
+    // lives as long as the capsule.
+    Schema::try_from(unsafe { schema.as_ref() }).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
 /// Hand an array over to pyarrow.

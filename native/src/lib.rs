@@ -4,13 +4,16 @@ mod cbor;
 mod cell;
 mod exchange;
 mod limit;
+mod log;
 mod lookup;
+mod parquet;
 mod pool;
 mod rows;
 mod segment;
 mod sha;
 mod sign;
 mod slots;
+mod source;
 mod text;
 mod tree;
 
@@ -22,7 +25,11 @@ mod native {
     #[pymodule_export]
     use super::limit::_sha256_limit;
     #[pymodule_export]
+    use super::log::find_records;
+    #[pymodule_export]
     use super::lookup::Lookup;
+    #[pymodule_export]
+    use super::parquet::ParquetReader;
     #[pymodule_export]
     use super::sign::{sign, sign2};
 

@@ -11,7 +11,28 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
-__all__ = ["as_struct", "conform", "unify_schemas", "unify_types"]
+__all__ = ["as_struct", "conform", "is_flat", "unify_schemas", "unify_types"]
+
+_FLAT = (
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_boolean,
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_fixed_size_binary,
+    pa.types.is_decimal128,
+    pa.types.is_decimal256,
+    pa.types.is_date32,
+    pa.types.is_time,
+    pa.types.is_timestamp,
+)
+
+
+def is_flat(kind: pa.DataType) -> bool:
+    """Say whether a type is a plain one without members, whose values all readers of files give alike."""
+    return not isinstance(kind, pa.BaseExtensionType) and any(test(kind) for test in _FLAT)
 
 
 def unify_types(left: pa.DataType, right: pa.DataType) -> pa.DataType:

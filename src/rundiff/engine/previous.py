@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rundiff.baseline.columns import conform, unify_types
-from rundiff.baseline.order import Words, argsort, prefixes, rows_equal, words
+from rundiff.baseline.columns import conform, is_flat, unify_types
+from rundiff.baseline.order import Words, argsort, as_signatures, prefixes, rows_equal, words
 from rundiff.engine.log import CREATES, DELETES, UPDATES
-from rundiff.signing import sign
+from rundiff.signing import sign, signer_name
 
 __all__ = ["PreviousRecords", "changed_fields"]
 
 
 log = logging.getLogger("rundiff")
+
+Rows = npt.NDArray[np.int64]
 
 _UNREADABLE = (OSError, pa.ArrowException, KeyError)
 
@@ -105,7 +108,7 @@ class PreviousRecords:
             rows = rows[argsort(wanted[rows])]
             for path in self._paths(run):
                 try:
-                    matches = _matches(path, wanted[rows])
+                    matches = _matches(path, as_signatures(wanted[rows]), kind)
                 except _UNREADABLE as error:
                     self._damage(path, error)
                     continue
@@ -120,12 +123,23 @@ class PreviousRecords:
         return pa.concat_arrays(parts).take(chosen)
 
 
-def _matches(path: Path, wanted: Words) -> list[tuple[npt.NDArray[np.int64], pa.Array]]:
-    """Find sorted signatures in a sorted log file: their indexes, and the data of each."""
+def _matches(path: Path, wanted: pa.Array, kind: pa.DataType) -> list[tuple[Rows, pa.Array]]:
+    """Find ascending signatures in a sorted log file: their indexes, and the data of each."""
+    if signer_name() == "native" and all(is_flat(field.type) for field in kind):
+        from rundiff import _native
+
+        # What the native core can't decode, Arrow may; and its word on a damaged file is what counts.
+        with suppress(ValueError):
+            found = _native.find_records(path, "data", wanted)
+            return [(hits.to_numpy(), data) for hits, data in found]
+    return _matches_by_arrow(path, words(wanted))
+
+
+def _matches_by_arrow(path: Path, wanted: Words) -> list[tuple[Rows, pa.Array]]:
     first_wanted = prefixes(wanted)
     local = threading.local()
 
-    def search(task: tuple[int, int, int]) -> tuple[npt.NDArray[np.int64], pa.Array] | None:
+    def search(task: tuple[int, int, int]) -> tuple[Rows, pa.Array] | None:
         group, start, stop = task
         # A reader of its own for each thread: Arrow decodes a struct on one core.
         if not hasattr(local, "file"):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from rundiff.baseline.columns import is_flat
 from rundiff.errors import SourceError
+from rundiff.signing import signer_name
 from rundiff.sources.bytestream import COMPRESSIONS, decompressed_to
 from rundiff.sources.textreading import Pass
 from rundiff.sources.typedreading import MAX_ROWS
@@ -20,6 +22,8 @@ __all__ = ["ArrowFile", "ParquetFile"]
 
 MAX_GROUP_BYTES = 256 << 20
 """Larger row groups (uncompressed) are not read at once."""
+NATIVE_ROWS = 1 << 16
+"""In a batch of the native reader."""
 _STREAM_HINT = "it is cut short or damaged; write it anew"
 
 
@@ -35,17 +39,17 @@ class ParquetFile:
 
     def check(self) -> pa.Schema:
         """Give the schema; raises `SourceError` for a file that is no Parquet."""
-        with self._opened() as file:
+        with self._opened() as (_, file):
             return file.schema_arrow
 
     def batches(self, walk: Pass) -> Iterator[tuple[pa.RecordBatch, Callable[[int], str]]]:
         """Read the records in the order of the file."""
-        with self._opened() as file, _translated(self._label):
+        with self._opened() as (path, file), _translated(self._label):
             size = self._path.stat().st_size
             rows = max(1, file.metadata.num_rows)
             done = 0
             walk.position = lambda: size * done // rows
-            for batch in _row_groups(file):
+            for batch in _records(path, file):
                 yield batch, _locator(self._label, done)
                 done += batch.num_rows
             if done != file.metadata.num_rows:
@@ -54,23 +58,61 @@ class ParquetFile:
                 )
 
     @contextmanager
-    def _opened(self) -> Iterator[Any]:
+    def _opened(self) -> Iterator[tuple[Path, Any]]:
         import pyarrow.parquet as pq
 
         with _seekable(self._path, self._label) as path, _translated(self._label):
             file = pq.ParquetFile(path, pre_buffer=True)
             try:
-                yield file
+                yield path, file
             finally:
                 file.close()
 
 
-def _row_groups(file: Any) -> Iterator[pa.RecordBatch]:
+def _records(path: Path, file: Any) -> Iterator[pa.RecordBatch]:
+    """Read all records: by the native core as far as it can, the rest by Arrow.
+
+    Where the native core meets something that it can't decode (another compression, text that is no
+    UTF-8, damage), Arrow goes on from there, and its word on the file is what counts.
+    """
+    done = 0
+    schema = _flat_schema(file) if signer_name() == "native" else None
+    if schema is not None:
+        from rundiff import _native
+
+        with suppress(ValueError):
+            for struct in _native.ParquetReader(path, schema, NATIVE_ROWS):
+                yield pa.RecordBatch.from_struct_array(struct)
+                done += len(struct)
+            return
+    yield from _row_groups(file, done)
+
+
+def _flat_schema(file: Any) -> pa.Schema | None:
+    """Give the plain types of a file, without metadata; None if one is not of those that both readers share."""
+    arrow: pa.Schema = file.schema_arrow
+    physical = file.schema
+    if any(not is_flat(column.type) for column in arrow):
+        return None
+    if any(physical.column(index).physical_type == "INT96" for index in range(len(arrow.names))):
+        return None
+    return pa.schema([pa.field(column.name, column.type) for column in arrow])
+
+
+def _row_groups(file: Any, skip: int) -> Iterator[pa.RecordBatch]:
     """Read row group after row group on all cores, each while the one before is worked on.
 
     Measured on 5 million rows of 12 fields: a third of the time of `iter_batches`, which decodes on one
-    core. Row groups too large to be held twice are read by it all the same.
+    core. Row groups too large to be held twice are read by it all the same. The first `skip` rows are
+    left out.
     """
+    for batch in _all_row_groups(file):
+        if skip < batch.num_rows:
+            yield batch.slice(skip)
+        skip = max(0, skip - batch.num_rows)
+
+
+def _all_row_groups(file: Any) -> Iterator[pa.RecordBatch]:
     groups = range(file.num_row_groups)
     if any(file.metadata.row_group(group).total_byte_size > MAX_GROUP_BYTES for group in groups):
         yield from file.iter_batches(batch_size=MAX_ROWS)

@@ -1,0 +1,157 @@
+//! `find_records`: the records of some signatures in a Parquet file that is sorted by signature.
+
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch};
+use arrow_schema::DataType;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
+};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use rayon::prelude::*;
+
+use crate::exchange::{export, import};
+use crate::pool::pool;
+use crate::sha::Digest;
+use crate::source::Source;
+
+/// The column that a file is sorted by.
+const KEY: &str = "primary_key_signature";
+
+/// Which of the wanted signatures a row group has, and the records of those.
+type Found = (Vec<i64>, ArrayRef);
+
+/// A file, and the columns that are read of it.
+struct Log {
+    source: Source,
+    metadata: ArrowReaderMetadata,
+    key: usize,
+    wanted_column: usize,
+}
+
+impl Log {
+    fn open(path: &PathBuf, column: &str) -> Result<Self, String> {
+        let source = Source::open(path).map_err(|error| error.to_string())?;
+        let metadata =
+            ArrowReaderMetadata::load(&source, ArrowReaderOptions::new()).map_err(|error| error.to_string())?;
+        let place = |name: &str| metadata.schema().index_of(name).map_err(|error| error.to_string());
+        let (key, wanted_column) = (place(KEY)?, place(column)?);
+        Ok(Self { key, wanted_column, source, metadata })
+    }
+
+    fn groups(&self) -> usize {
+        self.metadata.metadata().num_row_groups()
+    }
+
+    /// Read one column of a row group, all rows or those selected.
+    fn read(&self, group: usize, column: usize, rows: Option<RowSelection>) -> Result<ArrayRef, String> {
+        let total = self.metadata.metadata().row_group(group).num_rows() as usize;
+        let mask = ProjectionMask::roots(self.metadata.parquet_schema(), [column]);
+        let mut builder =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(self.source.clone(), self.metadata.clone())
+                .with_row_groups(vec![group])
+                .with_projection(mask)
+                .with_batch_size(total.max(1));
+        if let Some(rows) = rows {
+            builder = builder.with_row_selection(rows);
+        }
+        let mut reader = builder.build().map_err(|error| error.to_string())?;
+        let batch: RecordBatch = match reader.next() {
+            Some(batch) => batch.map_err(|error| error.to_string())?,
+            None => return Err("a row group has fewer rows than it states".to_owned()),
+        };
+        match reader.next() {
+            None => Ok(Arc::clone(batch.column(0))),
+            Some(_) => Err("a row group was not read at once".to_owned()),
+        }
+    }
+
+    /// Find signatures in one row group; None if it has none of them.
+    fn find(&self, group: usize, wanted: &[Digest]) -> Result<Option<Found>, String> {
+        let near = self.overlap(group, wanted);
+        if near.is_empty() {
+            return Ok(None);
+        }
+        let keys = self.read(group, self.key, None)?;
+        if *keys.data_type() != DataType::FixedSizeBinary(32) || keys.null_count() > 0 {
+            return Err(format!("{KEY} is no column of signatures"));
+        }
+        let keys = keys.as_fixed_size_binary();
+        let keys = &keys.values().as_chunks::<32>().0[..keys.len()];
+        let mut hits = Vec::new();
+        let mut rows: Vec<Range<usize>> = Vec::new();
+        let mut from = 0;
+        for at in near {
+            from += keys[from..].partition_point(|key| *key < wanted[at]);
+            if keys.get(from) == Some(&wanted[at]) {
+                hits.push(at as i64);
+                rows.push(from..from + 1);
+            }
+        }
+        if hits.is_empty() {
+            return Ok(None);
+        }
+        let selection = RowSelection::from_consecutive_ranges(rows.into_iter(), keys.len());
+        let records = self.read(group, self.wanted_column, Some(selection))?;
+        if records.len() != hits.len() {
+            return Err("a row group gave another number of records than were asked for".to_owned());
+        }
+        Ok(Some((hits, records)))
+    }
+
+    /// The wanted signatures between the least and the greatest of a row group, as its statistics tell.
+    fn overlap(&self, group: usize, wanted: &[Digest]) -> Range<usize> {
+        let column = self.metadata.metadata().row_group(group).columns().get(self.key);
+        let bounds = column.and_then(|column| column.statistics());
+        let least = bounds.and_then(|bounds| bounds.min_bytes_opt());
+        let most = bounds.and_then(|bounds| bounds.max_bytes_opt());
+        let (Some(least), Some(most)) = (least, most) else { return 0..wanted.len() };
+        // Bounds may be cut short; a beginning sorts before the whole.
+        let start = wanted.partition_point(|key| key.as_slice() < least);
+        let end = wanted.partition_point(|key| &key[..most.len().min(32)] <= most);
+        start..end.max(start)
+    }
+}
+
+/// Find the records of ascending signatures, row group by row group: lists of (which of the signatures,
+/// their values of `column`). Raises `ValueError` where the file can't be read.
+#[pyfunction]
+pub fn find_records<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    column: &str,
+    signatures: &Bound<'py, PyAny>,
+) -> PyResult<Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
+    let (array, _) = import(signatures)?;
+    if *array.data_type() != DataType::FixedSizeBinary(32) || array.null_count() > 0 {
+        return Err(PyValueError::new_err("signatures must be fixed_size_binary[32] without nulls"));
+    }
+    let signatures = array.as_fixed_size_binary();
+    let wanted = &signatures.values().as_chunks::<32>().0[..signatures.len()];
+    let pool = pool().map_err(PyRuntimeError::new_err)?;
+    let work = || {
+        if !wanted.is_sorted() {
+            return Err("signatures must ascend".to_owned());
+        }
+        let log = Log::open(&path, column)?;
+        let found: Result<Vec<_>, String> = pool.install(|| {
+            (0..log.groups()).into_par_iter().with_max_len(1).map(|group| log.find(group, wanted)).collect()
+        });
+        found
+    };
+    let found = py
+        .detach(|| catch_unwind(AssertUnwindSafe(work)))
+        .unwrap_or_else(|_| Err("the file is damaged".to_owned()))
+        .map_err(PyValueError::new_err)?;
+    found
+        .into_iter()
+        .flatten()
+        .map(|(hits, records)| Ok((export(py, &Int64Array::from(hits))?, export(py, &records)?)))
+        .collect()
+}
