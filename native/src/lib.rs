@@ -2,6 +2,7 @@
 
 mod cbor;
 mod cell;
+mod examine;
 mod exchange;
 mod limit;
 mod log;
@@ -22,6 +23,8 @@ mod native {
     use pyo3::exceptions::PyRuntimeError;
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use super::examine::{Examined, Seen, examine};
     #[pymodule_export]
     use super::limit::_sha256_limit;
     #[pymodule_export]

@@ -38,8 +38,8 @@ struct Log {
 impl Log {
     fn open(path: &PathBuf, column: &str) -> Result<Self, String> {
         let source = Source::open(path).map_err(|error| error.to_string())?;
-        let metadata =
-            ArrowReaderMetadata::load(&source, ArrowReaderOptions::new()).map_err(|error| error.to_string())?;
+        let metadata = ArrowReaderMetadata::load(&source, ArrowReaderOptions::new())
+            .map_err(|error| error.to_string())?;
         let place = |name: &str| metadata.schema().index_of(name).map_err(|error| error.to_string());
         let (key, wanted_column) = (place(KEY)?, place(column)?);
         Ok(Self { key, wanted_column, source, metadata })

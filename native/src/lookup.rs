@@ -24,9 +24,9 @@ const DELETED: u8 = 1;
 const UNCERTAIN: u8 = 4;
 
 /// What the baseline says of a record.
-const NEW: u8 = 0;
-const SAME: u8 = 1;
-const CHANGED: u8 = 2;
+pub const NEW: u8 = 0;
+pub const SAME: u8 = 1;
+pub const CHANGED: u8 = 2;
 const UNSIGNED: u8 = 3;
 
 #[pyclass(frozen, module = "rundiff._native")]
@@ -87,28 +87,59 @@ fn segment(batches: &[Bound<'_, PyAny>]) -> PyResult<Segment> {
 }
 
 impl Lookup {
-    fn prepare(&self, count: usize) -> Result<(), String> {
+    pub fn prepare(&self, count: usize) -> Result<(), String> {
         self.overlay.prepare(count)?;
         self.base.prepare(count)
     }
 
-    /// Judge one group of at most `GROUP` records.
-    fn judge(&self, first: usize, probe: &Probe, states: &mut [u8], positions: &mut [i64]) {
-        let rows = first..first + states.len();
-        let keys = &probe.keys.as_chunks::<32>().0[rows.clone()];
-        let data = &probe.data.as_chunks::<32>().0[rows.clone()];
-        let mut wanted = [false; GROUP];
-        for (wanted, row) in wanted.iter_mut().zip(rows) {
-            *wanted = !probe.is_null(row);
+    /// Judge records by their signatures; those that are not `signed` have none.
+    ///
+    /// `tells` says that data signatures are made of the key fields, too: equal ones have equal keys.
+    pub fn judge(
+        &self,
+        (keys, data): (&[Digest], &[Digest]),
+        tells: bool,
+        signed: impl Fn(usize) -> bool,
+        states: &mut [u8],
+        positions: &mut [i64],
+    ) {
+        for (at, (states, positions)) in states.chunks_mut(GROUP).zip(positions.chunks_mut(GROUP)).enumerate()
+        {
+            let rows = at * GROUP..at * GROUP + states.len();
+            let signed = std::array::from_fn(|i| i < states.len() && signed(rows.start + i));
+            self.judge_group((&keys[rows.clone()], &data[rows]), tells, signed, states, positions);
         }
-        let signed = wanted;
+    }
+
+    /// Judge one group of at most `GROUP` records.
+    fn judge_group(
+        &self,
+        (keys, data): (&[Digest], &[Digest]),
+        tells: bool,
+        signed: [bool; GROUP],
+        states: &mut [u8],
+        positions: &mut [i64],
+    ) {
+        let mut wanted = signed;
         let mut above = [None; GROUP];
         self.overlay.find(keys, wanted, &mut above);
         for (wanted, above) in wanted.iter_mut().zip(&above) {
             *wanted &= above.is_none();
         }
         let mut below = [None; GROUP];
-        self.base.find(keys, wanted, &mut below);
+        if tells {
+            self.base.find_unchanged((keys, data), wanted, &mut below);
+        }
+        for (wanted, below) in wanted.iter_mut().zip(&below) {
+            *wanted &= below.is_none();
+        }
+        if wanted.contains(&true) {
+            let mut known = [None; GROUP];
+            self.base.find(keys, wanted, &mut known);
+            for (below, known) in below.iter_mut().zip(known) {
+                *below = below.or(known);
+            }
+        }
         for (i, (state, position)) in states.iter_mut().zip(positions).enumerate() {
             (*state, *position) = match (above[i], below[i]) {
                 _ if !signed[i] => (UNSIGNED, -1),
@@ -117,6 +148,16 @@ impl Lookup {
                 (None, None) => (NEW, -1),
             };
         }
+    }
+
+    /// The signatures of the entry at a position.
+    pub fn entry(&self, position: i64) -> (&Digest, &Digest) {
+        let position = position as usize;
+        let (segment, row) = match position.checked_sub(self.base.len()) {
+            Some(row) => (&self.overlay, row),
+            None => (&self.base, position),
+        };
+        (segment.key(row), segment.entry(row).0)
     }
 }
 
@@ -160,11 +201,13 @@ impl Lookup {
                 self.prepare(rows)?;
                 let mut states = vec![0_u8; rows];
                 let mut positions = vec![0_i64; rows];
+                let keys = &probe.keys.as_chunks::<32>().0[..rows];
+                let data = &probe.data.as_chunks::<32>().0[..rows];
                 let task = |at: usize, states: &mut [u8], positions: &mut [i64]| {
-                    let groups = states.chunks_mut(GROUP).zip(positions.chunks_mut(GROUP));
-                    for (group, (states, positions)) in groups.enumerate() {
-                        self.judge(at * TASK + group * GROUP, &probe, states, positions);
-                    }
+                    let first = at * TASK;
+                    let part = first..first + states.len();
+                    let signed = |row: usize| !probe.is_null(first + row);
+                    self.judge((&keys[part.clone()], &data[part]), false, signed, states, positions);
                 };
                 if rows <= TASK {
                     task(0, &mut states, &mut positions);
@@ -200,6 +243,12 @@ impl Lookup {
             })
             .map_err(PyValueError::new_err::<String>)?;
         export(py, &Int64Array::from(positions))
+    }
+
+    /// Get ready for so many more rows; raises `ValueError` if the segments are found to be damaged.
+    #[pyo3(name = "prepare")]
+    fn get_ready(&self, py: Python<'_>, rows: usize) -> PyResult<()> {
+        py.detach(|| self.prepare(rows)).map_err(PyValueError::new_err)
     }
 
     #[getter]

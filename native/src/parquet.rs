@@ -98,7 +98,8 @@ impl ParquetReader {
             .map_err(PyValueError::new_err)?;
         let (sender, receiver) = sync_channel(AHEAD);
         let work = move || {
-            while let Some(batch) = guarded(|| Ok(columns.next(&pool))).unwrap_or_else(|said| Some(Err(said))) {
+            while let Some(batch) = guarded(|| Ok(columns.next(&pool))).unwrap_or_else(|said| Some(Err(said)))
+            {
                 let failed = batch.is_err();
                 // Nobody takes them any more, or there is nothing sound to follow.
                 if sender.send(batch).is_err() || failed {

@@ -32,6 +32,8 @@ pub struct Segment {
     starts: Vec<usize>,
     /// Log2 of the rows in each chunk, if all but the last have the same power of two.
     chunk_bits: Option<u32>,
+    /// Whether any row has a flag.
+    flagged: bool,
     index: OnceLock<Result<Index, String>>,
     probed: AtomicUsize,
 }
@@ -88,7 +90,9 @@ impl Segment {
         let size = starts.get(1).map_or(1, |first: &usize| first.next_power_of_two());
         let even = starts.windows(2).rev().skip(1).all(|pair| pair[1] - pair[0] == size);
         let chunk_bits = even.then(|| size.ilog2());
-        Ok(Self { chunks, starts, chunk_bits, index: OnceLock::new(), probed: AtomicUsize::new(0) })
+        let flagged = chunks.iter().any(|chunk| chunk.flags.iter().any(|flags| *flags != 0));
+        let (index, probed) = (OnceLock::new(), AtomicUsize::new(0));
+        Ok(Self { chunks, starts, chunk_bits, flagged, index, probed })
     }
 
     pub fn len(&self) -> usize {
@@ -115,11 +119,20 @@ impl Segment {
         &chunk.keys.as_chunks::<32>().0[row]
     }
 
+    /// The data signature of a row.
+    #[inline(always)]
+    pub fn data(&self, row: usize) -> &Digest {
+        let (chunk, row) = self.place(row);
+        &chunk.data.as_chunks::<32>().0[row]
+    }
+
     /// The data signature and the flags of a row.
     #[inline(always)]
-    pub fn entry(&self, row: usize) -> (&Digest, &u8) {
+    pub fn entry(&self, row: usize) -> (&Digest, u8) {
         let (chunk, row) = self.place(row);
-        (&chunk.data.as_chunks::<32>().0[row], &chunk.flags[row])
+        // Where no row has any, their memory is not touched.
+        let flags = if self.flagged { chunk.flags[row] } else { 0 };
+        (&chunk.data.as_chunks::<32>().0[row], flags)
     }
 
     /// Get ready for a lookup of `count` keys; `Err` if the segment is found not to be sorted.
@@ -136,13 +149,14 @@ impl Segment {
         let shift = 64 - bits;
         let mut starts = vec![0_u32; (1 << bits) + 1];
         let mut filled = 0;
-        let mut last: Option<&Digest> = None;
+        let mut last: Option<(u64, &Digest)> = None;
         for (row, key) in self.keys().enumerate() {
-            if last.is_some_and(|last| last >= key) {
+            let first = prefix(key);
+            if last.is_some_and(|last| last.0 > first || (last.0 == first && last.1 >= key)) {
                 return Err("a segment of the baseline is not sorted".to_owned());
             }
-            last = Some(key);
-            let bucket = (prefix(key) >> shift) as usize;
+            last = Some((first, key));
+            let bucket = (first >> shift) as usize;
             if filled < bucket {
                 starts[filled + 1..=bucket].fill(row as u32);
                 filled = bucket;
@@ -183,9 +197,39 @@ impl Segment {
         for (i, key) in keys.iter().enumerate() {
             rows[i] = self.search(buckets[i].clone(), key);
             if let Some(row) = rows[i] {
-                let (data, flags) = self.entry(row);
-                prefetch(data);
-                prefetch(flags);
+                prefetch(self.data(row));
+            }
+        }
+    }
+
+    /// Find unchanged rows by their data alone: `rows[i]` becomes the row of `data[i]`, if there is one where
+    /// `keys[i]` belongs.
+    ///
+    /// The data signature is made of the key fields, too, so that a row with the same one has the same key;
+    /// keys, which lie elsewhere in memory, needn't be fetched for the most records of most runs.
+    pub fn find_unchanged<const N: usize>(
+        &self,
+        (keys, data): (&[Digest], &[Digest]),
+        wanted: [bool; N],
+        rows: &mut [Option<usize>; N],
+    ) {
+        let Some(Ok(index)) = self.index.get() else { return };
+        for key in keys {
+            prefetch(&index.starts[(prefix(key) >> index.shift) as usize]);
+        }
+        let mut buckets: [Range<usize>; N] = std::array::from_fn(|_| 0..0);
+        for (i, key) in keys.iter().enumerate() {
+            if wanted[i] {
+                buckets[i] = index.bucket(prefix(key));
+                if !buckets[i].is_empty() {
+                    prefetch(self.data(buckets[i].start));
+                    prefetch(self.data(buckets[i].end - 1));
+                }
+            }
+        }
+        for ((bucket, data), row) in buckets.into_iter().zip(data).zip(rows) {
+            if bucket.len() <= LARGE_BUCKET {
+                *row = bucket.into_iter().find(|at| self.data(*at) == data);
             }
         }
     }

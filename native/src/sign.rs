@@ -24,14 +24,14 @@ const TASK: usize = 2048;
 pub type Unsignable = (usize, String, String);
 
 /// The fields of a batch that are to be signed.
-struct Record {
-    names: Vec<String>,
-    fields: Vec<Field>,
-    rows: usize,
+pub struct Record {
+    pub names: Vec<String>,
+    pub fields: Vec<Field>,
+    pub rows: usize,
 }
 
 /// Import the wanted fields that the batch has, each once, in bytewise order of their encoded names.
-fn read(batch: &Bound<'_, PyAny>, wanted: &[&[String]]) -> PyResult<Record> {
+pub fn read(batch: &Bound<'_, PyAny>, wanted: &[&[String]]) -> PyResult<Record> {
     let rows: usize = batch.getattr("num_rows")?.extract()?;
     let schema = batch.getattr("schema")?;
     let in_batch: Vec<String> = schema.getattr("names")?.extract()?;
@@ -121,20 +121,20 @@ fn signatures<'py>(
 }
 
 /// The bad values for Python, in order of rows, then names.
-fn unsignable(bad: &[Bad], names: &[String]) -> Vec<Unsignable> {
+pub fn unsignable(bad: &[Bad], names: &[String]) -> Vec<Unsignable> {
     let mut found: Vec<Unsignable> =
         bad.iter().map(|bad| (bad.row, names[bad.field].clone(), bad.reason.to_owned())).collect();
     found.sort_unstable();
     found
 }
 
-fn plan(record: &Record, fields: &[String]) -> Plan {
+pub fn plan(record: &Record, fields: &[String]) -> Plan {
     let fields = (0..record.names.len()).filter(|at| fields.contains(&record.names[*at])).collect();
     Plan { fields }
 }
 
 /// Turn a panic, which is what reading out of a buffer ends in here, into an error of Python's.
-fn guarded<T>(work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+pub fn guarded<T>(work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         Err(PyValueError::new_err(
             "the batch is damaged: its offsets or sizes lead out of its buffers; read it anew",

@@ -4,12 +4,24 @@ All functions release the GIL while they work, share the work among `threads()` 
 same results whatever their number.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from typing import final
 
 import pyarrow as pa
 
-__all__ = ["Lookup", "sign", "sign2", "threads", "version"]
+__all__ = [
+    "Examined",
+    "Lookup",
+    "ParquetReader",
+    "Seen",
+    "examine",
+    "find_records",
+    "sign",
+    "sign2",
+    "threads",
+    "version",
+]
 
 version: str
 """The version of the crate."""
@@ -56,10 +68,83 @@ class Lookup:
     def superseded(self) -> pa.Int64Array:
         """Give the ascending positions of the base that the overlay also holds."""
 
+    def prepare(self, rows: int) -> None:
+        """Get ready for so many more rows; raises ValueError if a segment is found not to be sorted."""
+
     @property
     def base_rows(self) -> int: ...
     @property
     def overlay_rows(self) -> int: ...
+
+@final
+class Examined:
+    """What a baseline says of a batch's rows: the answer of `examine`, to be taken by `Seen`."""
+
+    @property
+    def unsignable(self) -> list[tuple[int, str, str]]:
+        """(row, field, reason) of the values that can't be signed; if there are any, use nothing else."""
+
+    def __len__(self) -> int: ...
+
+def examine(
+    lookup: Lookup,
+    batch: pa.RecordBatch,
+    key_fields: Sequence[str],
+    data_fields: Sequence[str],
+    key: bytes | None = None,
+) -> Examined:
+    """Sign each row as `sign2` does and look it up as `Lookup.probe` does, in one pass over the batch.
+
+    Works on the calling thread alone: call it from several. Call `Lookup.prepare` before. Raises
+    ValueError as `sign` does.
+    """
+
+@final
+class Seen:
+    """What a run has met of `positions` baseline entries: one byte each. Safe to use from several threads."""
+
+    def __new__(cls, positions: int) -> Seen: ...
+    def take(
+        self, examined: Examined
+    ) -> tuple[pa.Int64Array, pa.FixedSizeBinaryArray, pa.FixedSizeBinaryArray, pa.UInt8Array, pa.Int64Array]:
+        """Note a batch, in order of reading; give the rows that a run keeps (`compare.seen.Seen.take`).
+
+        Gives rows, key signatures, data signatures, states and positions of those.
+        """
+
+    def note(self, states: pa.UInt8Array, positions: pa.Int64Array, keep_all: bool) -> pa.Int64Array:
+        """The same for the answer of a probe; gives the rows to keep. Raises ValueError for a position too high."""
+
+    def read(self) -> pa.UInt8Array:
+        """By position, 1 where the key was read in any way, else 0."""
+
+    def implied(self) -> pa.UInt8Array:
+        """By position, 1 where the key was read with the same data, in a record that was not kept."""
+
+    @property
+    def dropped_duplicates(self) -> int:
+        """Records that were not kept and repeat another such record of their key."""
+
+@final
+class ParquetReader:
+    """The records of a Parquet file in order, as struct arrays of `rows` rows at most.
+
+    `schema` gives the plain types of all columns, none of them nested. Columns are decoded side by side,
+    ahead of their taker. Raises ValueError for what can't be decoded, at once or in the midst.
+    """
+
+    def __new__(cls, path: str | os.PathLike[str], schema: pa.Schema, rows: int) -> ParquetReader: ...
+    def __iter__(self) -> Iterator[pa.StructArray]: ...
+    def __next__(self) -> pa.StructArray: ...
+
+def find_records(
+    path: str | os.PathLike[str], column: str, signatures: pa.FixedSizeBinaryArray
+) -> list[tuple[pa.Int64Array, pa.Array]]:
+    """Find ascending signatures in a Parquet file that is sorted by its column `primary_key_signature`.
+
+    Gives, for each row group that has any of them, which ones, and their values of `column`. Page
+    checksums are verified. Raises ValueError for a file that can't be read.
+    """
 
 def threads() -> int:
     """Tell how many threads share the work: one per core, or what RAYON_NUM_THREADS says."""

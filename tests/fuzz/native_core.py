@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.property import test_native_lookup, test_native_signing
+from tests.property import test_native_lookup, test_native_reading, test_native_signing
 
 
 def properties() -> list[Callable[[], Any]]:
     """The property tests of the native core; each call draws new examples."""
     return [
         test
-        for module in (test_native_signing, test_native_lookup)
+        for module in (test_native_signing, test_native_lookup, test_native_reading)
         for name, test in vars(module).items()
         if name.startswith("test_")
     ]

@@ -96,5 +96,8 @@ class Baseline:
 
     def column_at(self, name: str, positions: Ints) -> Ints:
         """Give a column of numbers at positions in any order."""
-        whole = np.concatenate([self.base.numbers(name), self.overlay.numbers(name)])
-        return whole[positions]
+        values = np.empty(len(positions), dtype=np.int64)
+        above = positions >= self.base.rows
+        values[~above] = self.base.numbers_at(name, positions[~above])
+        values[above] = self.overlay.numbers_at(name, positions[above] - self.base.rows)
+        return values

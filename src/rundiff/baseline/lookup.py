@@ -7,7 +7,8 @@ base; -1 where there is none.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from rundiff.baseline.order import Positions, Words, prefixes, rows_equal, words
 from rundiff.baseline.segments import FLAG_DELETED, FLAG_UNCERTAIN, Segment
 from rundiff.errors import BaselineLost
 from rundiff.model import Match
+from rundiff.signing import SigningKey
 
 __all__ = ["Lookup", "NativeLookup", "PythonLookup", "open_lookup"]
 
@@ -139,6 +141,7 @@ class NativeLookup:
         from rundiff import _native
 
         columns = ["primary_key_signature", "data_signature", "flags"]
+        self._examine = _native.examine
         self._lookup = _native.Lookup(
             [batch.select(columns) for batch in base.batches],
             [batch.select(columns) for batch in overlay.batches],
@@ -151,6 +154,21 @@ class NativeLookup:
         except ValueError as error:
             raise BaselineLost(f"a segment of the baseline is damaged: {error}") from error
         return state.to_numpy(zero_copy_only=False), position.to_numpy(zero_copy_only=False)
+
+    def examine(
+        self, records: pa.RecordBatch, fields: Sequence[Sequence[str]], key: SigningKey | None
+    ) -> Any:
+        """Sign records over the key fields and the compared fields, and look them up, in one pass.
+
+        Gives the native core's answer, which `compare.seen.NativeSeen` takes.
+        """
+        try:
+            self._lookup.prepare(records.num_rows)
+        except ValueError as error:
+            raise BaselineLost(f"a segment of the baseline is damaged: {error}") from error
+        return self._examine(
+            self._lookup, records, fields[0], fields[1], None if key is None else key.secret
+        )
 
     def superseded(self) -> Positions:
         """Give the ascending positions of the base that the overlay overrides."""

@@ -178,6 +178,15 @@ class Segment:
             return np.empty(0, dtype=np.int64)
         return np.concatenate([column.to_numpy() for column in self.column(name)]).astype(np.int64)
 
+    def numbers_at(self, name: str, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Give a column of numbers at positions in any order."""
+        values = np.empty(len(positions), dtype=np.int64)
+        at = np.searchsorted(self.starts, positions, side="right") - 1
+        for number, column in enumerate(self.column(name)):
+            inside = at == number
+            values[inside] = column.to_numpy()[positions[inside] - self.starts[number]]
+        return values
+
     def take(self, positions: npt.NDArray[np.int64]) -> pa.Table:
         """Gather the entries at ascending positions."""
         parts = []

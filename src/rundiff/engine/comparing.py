@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ LAST = 1 << 62
 """A rank after all others."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparing:
     """What a comparison works with."""
 
@@ -59,6 +60,14 @@ class Comparing:
     """At a first run into a destination that holds rows already: which of these keys it has."""
     assume: bool = False
     """`rebaseline`: new keys become entries, not write records."""
+
+    @cached_property
+    def gone(self) -> npt.NDArray[np.int64]:
+        """The positions of live keys that the reading did not meet; only asked for once it has ended."""
+        unread = np.flatnonzero(self.baseline.live_mask() & ~self.seen.read)
+        decision = decide(known=True, read=np.zeros(len(unread), dtype=np.bool_), same=True)
+        gone: npt.NDArray[np.int64] = unread[decision == Decision.DELETE]
+        return gone
 
 
 @dataclass(slots=True)
@@ -87,9 +96,7 @@ def prefetch_previous(work: Comparing, spool: Spool, *, deletions: bool) -> None
     """Read what changed and deleted records held before, in one pass over the logs, if it is not much."""
     positions = spool.known_positions
     if deletions:
-        live = work.baseline.live_mask()
-        gone = np.flatnonzero(decide(known=live, read=work.seen.read, same=True) == Decision.DELETE)
-        positions = np.concatenate([positions, gone])
+        positions = np.concatenate([positions, work.gone])
     positions = np.unique(positions)
     if 0 < len(positions) <= PREFETCH:
         known = work.baseline.take(positions)
@@ -381,9 +388,7 @@ def find_deletions(work: Comparing, found: Found, stale: pa.Table | None = None)
 
     `stale` are entries that were deleted before, but that the destination may hold again.
     """
-    live = work.baseline.live_mask()
-    decision = decide(known=live, read=work.seen.read, same=True)
-    gone = work.baseline.take(np.flatnonzero(decision == Decision.DELETE))
+    gone = work.baseline.take(work.gone)
     if stale is not None:
         before = gone.num_rows
         gone = _with_stale(work, gone, stale)

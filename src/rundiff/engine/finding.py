@@ -12,7 +12,7 @@ import pyarrow as pa
 from rundiff.baseline.baseline import Baseline
 from rundiff.compare.conflicts import parse_strategy
 from rundiff.compare.guards import Figures, Verdict, judge
-from rundiff.compare.seen import Seen
+from rundiff.compare.seen import Seen, open_seen
 from rundiff.destinations.contract import Destination, Target
 from rundiff.engine.changeset import Aside, ChangeSet, Findings
 from rundiff.engine.comparing import Comparing, Found, find_changes, find_deletions, prefetch_previous
@@ -72,7 +72,7 @@ class Finder:
         strategy = parse_strategy(settings.policies.on_conflict)
         if started.state is BaselineState.LOST:
             self._refuse_lost()
-        self.seen = Seen(baseline.positions, keep_all=strategy.kind == "function")
+        self.seen = open_seen(baseline.positions, keep_all=strategy.kind == "function")
         spool = Spool(self.folder)
         read = self._read(
             baseline,

@@ -14,18 +14,17 @@ from fnmatch import fnmatchcase
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.order import Positions
 from rundiff.compare.conflicts import Strategy
 from rundiff.compare.seen import Seen
+from rundiff.engine.examining import Kept, Verdicts, examine
 from rundiff.engine.spool import Spool, spool_batch
 from rundiff.engine.views import Progress
 from rundiff.errors import KeyFieldMissing
-from rundiff.model import Match
 from rundiff.settings import DEFAULT_EXCLUDE, Comparison
-from rundiff.signing import SigningKey, sign_both
+from rundiff.signing import SigningKey
 from rundiff.sources.contract import ReadBatch, ReadEnd, Reading
 
 __all__ = ["SAMPLES", "Contest", "Read", "ReadingRules", "compared_fields", "read_all"]
@@ -73,6 +72,11 @@ class ReadingRules:
     keep_invalid: bool = False
     """Keep records without a valid key, for quarantine."""
 
+    @property
+    def wants_all(self) -> bool:
+        """Whether unchanged records matter, too: to rank them, or to hand them to a function."""
+        return self.strategy.field is not None or self.strategy.kind == "function"
+
 
 @dataclass(slots=True)
 class Contest:
@@ -116,9 +120,7 @@ class _Signed:
     read: int
     records: pa.RecordBatch
     order: npt.NDArray[np.int64]
-    signatures: tuple[pa.Array, pa.Array]
-    match: npt.NDArray[np.uint8]
-    position: Positions
+    verdicts: Verdicts
     invalid: int
     invalid_samples: list[str]
     invalid_records: list[str]
@@ -156,30 +158,24 @@ def _sign(batch: ReadBatch, first: int, rules: ReadingRules, baseline: Baseline)
         order = order[~bad_key]
 
     compared = compared_fields(names, rules.comparison, rules.primary_key)
-    keys, data = sign_both(records, (rules.primary_key, compared), rules.signing_key)
-    key_signatures, data_signatures = keys.signatures, data.signatures
-    problems = {item.row: item for item in (*data.unsignable, *keys.unsignable)}
+    verdicts, problems, signed = examine(
+        records,
+        (rules.primary_key, compared),
+        rules.signing_key,
+        baseline,
+        whole=rules.wants_all,
+        full_refresh=rules.full_refresh,
+    )
     unsignable = [
-        f"record {int(order[row]) + 1:,}: field {item.field}: {item.reason}" for row, item in problems.items()
+        f"record {int(order[item.row]) + 1:,}: field {item.field}: {item.reason}" for item in problems
     ]
-    if problems:
-        keep = np.ones(records.num_rows, dtype=np.bool_)
-        keep[list(problems)] = False
-        mask = pa.array(keep)
-        records, order = records.filter(mask), order[keep]
-        key_signatures, data_signatures = key_signatures.filter(mask), data_signatures.filter(mask)
-
-    match, position = baseline.lookup.probe(key_signatures, data_signatures)
-    if rules.full_refresh:
-        # A copy: what a lookup gives may be read-only.
-        match = np.where(match == Match.SAME, np.uint8(Match.CHANGED), match)
+    if signed is not None:
+        records, order = records.filter(pa.array(signed)), order[signed]
     return _Signed(
         read=total,
         records=records,
         order=order,
-        signatures=(key_signatures, data_signatures),
-        match=match,
-        position=position,
+        verdicts=verdicts,
         invalid=invalid,
         invalid_samples=invalid_samples,
         invalid_records=invalid_records,
@@ -232,10 +228,11 @@ def read_all(
         result.note("unreadable", [*unreadable, *signed.unsignable])
         result.invalid += signed.invalid_records
         result.note("invalid_keys", signed.invalid_samples)
-        kept = seen.take(signed.match, signed.position)
-        if ranked is not None and not kept.all():
-            result.contest.positions.append(signed.position[~kept])
-            result.contest.values.append(_field(signed.records, ranked).filter(pa.array(~kept)))
+        kept = signed.verdicts.take(seen)
+        if ranked is not None and kept.dropped is not None and len(kept.dropped):
+            others = np.delete(np.arange(signed.records.num_rows), kept.rows)
+            result.contest.positions.append(kept.dropped)
+            result.contest.values.append(_field(signed.records, ranked).take(pa.array(others)))
         _spool(spool, signed, kept)
         if progress is not None:
             progress(
@@ -275,19 +272,10 @@ def _field(records: pa.RecordBatch, name: str) -> pa.Array:
     return pa.nulls(records.num_rows)
 
 
-def _spool(spool: Spool, signed: _Signed, kept: npt.NDArray[np.bool_]) -> None:
-    if not kept.any():
+def _spool(spool: Spool, signed: _Signed, kept: Kept) -> None:
+    rows, records = kept.rows, signed.records
+    if len(rows) == 0:
         return
-    meta = [
-        signed.signatures[0],
-        signed.signatures[1],
-        pa.array(signed.order),
-        pa.array(signed.match.astype(np.uint8)),
-        pa.array(signed.position),
-    ]
-    records = signed.records
-    if not kept.all():
-        rows = pa.array(np.flatnonzero(kept))
-        meta = [pc.take(column, rows) for column in meta]
-        records = records.take(rows)
-    spool.add(spool_batch(meta, records))
+    keys, data, match, position = kept.meta
+    meta = [keys, data, pa.array(signed.order[rows]), match, position]
+    spool.add(spool_batch(meta, records if len(rows) == records.num_rows else records.take(pa.array(rows))))

@@ -22,8 +22,8 @@ __all__ = ["ArrowFile", "ParquetFile"]
 
 MAX_GROUP_BYTES = 256 << 20
 """Larger row groups (uncompressed) are not read at once."""
-NATIVE_ROWS = 1 << 16
-"""In a batch of the native reader."""
+NATIVE_ROWS = 1 << 15
+"""In a batch of the native reader: few enough to be signed while they are in the processor's cache."""
 _STREAM_HINT = "it is cut short or damaged; write it anew"
 
 

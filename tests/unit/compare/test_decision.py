@@ -7,7 +7,7 @@ import pytest
 
 from rundiff.compare.conflicts import NO_WINNER, QUARANTINED, Candidates, Strategy, parse_strategy, resolve
 from rundiff.compare.decision import Decision, decide
-from rundiff.compare.seen import Seen
+from rundiff.compare.seen import PythonSeen
 from rundiff.errors import ConfigurationError
 from rundiff.model import Match
 
@@ -82,7 +82,7 @@ def test_unknown_strategies_are_refused(text: str) -> None:
 
 
 def test_seen_keeps_what_may_matter() -> None:
-    seen = Seen(4)
+    seen = PythonSeen(4)
     new, same, changed = Match.NEW, Match.SAME, Match.CHANGED
     kept = seen.take(np.array([new, same, same, changed, same], dtype=np.uint8), np.array([-1, 0, 1, 1, 0]))
     # Position 1 was read with other data in the same batch, so both its records take part.
