@@ -166,9 +166,7 @@ class NativeLookup:
             self._lookup.prepare(records.num_rows)
         except ValueError as error:
             raise BaselineLost(f"a segment of the baseline is damaged: {error}") from error
-        return self._examine(
-            self._lookup, records, fields[0], fields[1], None if key is None else key.secret
-        )
+        return self._examine(self._lookup, records, fields[0], fields[1], None if key is None else key.secret)
 
     def superseded(self) -> Positions:
         """Give the ascending positions of the base that the overlay overrides."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -116,13 +117,15 @@ def find_changes(work: Comparing, spool: Spool, read: Read) -> Found:
     contest = _contest(read)
     extras: list[pa.RecordBatch] = []
     with LogWriter(work.folder / CREATES) as creates, LogWriter(work.folder / UPDATES) as updates:
-        for rows in spool.ranges():
+        for rows in _ahead(spool.ranges()):
             winners = _winners(work, rows, contest, found)
             for decision, writer in ((Decision.NEW, creates), (Decision.UPDATE, updates)):
                 chosen = winners[decision]
                 if len(chosen) == 0:
                     continue
-                batch = _records(rows.take(pa.array(chosen)), work, schema, decision is Decision.UPDATE)
+                # They ascend: as many as there are rows are all of them.
+                part = rows if len(chosen) == rows.num_rows else rows.take(pa.array(chosen))
+                batch = _records(part, work, schema, decision is Decision.UPDATE)
                 if decision is Decision.NEW:
                     batch = _without_existing(work, batch, found, extras)
                 _digest(found.whole_digest, decision, batch)
@@ -132,6 +135,15 @@ def find_changes(work: Comparing, spool: Spool, read: Read) -> Found:
         _write_entries(work.folder / ENTRIES, extras)
         found.extra_entries = sum(batch.num_rows for batch in extras)
     return found
+
+
+def _ahead(ranges: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Sort the next range while the one before is worked on."""
+    with ThreadPoolExecutor(1, thread_name_prefix="rundiff-sort") as thread:
+        following = thread.submit(next, ranges, None)
+        while (rows := following.result()) is not None:
+            following = thread.submit(next, ranges, None)
+            yield rows
 
 
 def _digest(digest: Any, decision: Decision, batch: pa.RecordBatch) -> None:

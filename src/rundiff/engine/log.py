@@ -7,7 +7,9 @@ its place in deletes, then updates, then creates, from 1.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -55,11 +57,16 @@ def log_schema(primary_key: pa.StructType, data: pa.StructType) -> pa.Schema:
 
 
 class LogWriter:
-    """Write one file of the log; without records no file appears."""
+    """Write one file of the log, on a thread of its own; without records no file appears.
+
+    Encoding takes longer than finding what to write, so the two go side by side.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._writer: pq.ParquetWriter | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="rundiff-log")
+        self._under_way: deque[Future[None]] = deque()
         self.rows = 0
 
     def __enter__(self) -> Self:
@@ -68,13 +75,24 @@ class LogWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        try:
+            while self._under_way and kind is None:
+                self._under_way.popleft().result()
+        finally:
+            self._thread.shutdown(cancel_futures=True)
+            if self._writer is not None:
+                self._writer.close()
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Append records; all batches have one schema."""
+        """Append records; all batches have one schema. Errors of one batch may be raised with a later one."""
         if batch.num_rows == 0:
             return
+        self.rows += batch.num_rows
+        self._under_way.append(self._thread.submit(self._append, batch))
+        if len(self._under_way) > 1:
+            self._under_way.popleft().result()
+
+    def _append(self, batch: pa.RecordBatch) -> None:
         if self._writer is None:
             self._writer = pq.ParquetWriter(
                 self._path,
@@ -89,7 +107,6 @@ class LogWriter:
             )
         for start in range(0, batch.num_rows, ROW_GROUP):
             self._writer.write_batch(batch.slice(start, ROW_GROUP), row_group_size=ROW_GROUP)
-        self.rows += batch.num_rows
 
 
 def read_log(path: Path, size: int = 1 << 17, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:

@@ -21,7 +21,7 @@ from rundiff.baseline.order import SIGNATURE, argsort, prefixes, words
 
 __all__ = ["BUDGET", "Spool", "spool_batch"]
 
-BUDGET = 192 << 20
+BUDGET = 96 << 20
 """Bytes of rows kept in memory."""
 
 _META = [
