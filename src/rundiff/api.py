@@ -55,6 +55,7 @@ class Options(TypedDict, total=False):
     mode: Literal["mirror", "soft_delete", "append", "history"]
     full_refresh: bool
     batch_size: int
+    max_failures: int
     wait: bool
 
 

@@ -22,7 +22,7 @@ from rundiff.settings import DestinationOptions, SyncSettings
 __all__ = ["OPTIONS", "Kind", "Option", "convert", "fill", "nearest"]
 
 CONFLICT_RULES = ("last", "first", "fail", "quarantine", "max:FIELD", "min:FIELD")
-RUN_OPTIONS = ("full_refresh", "batch_size", "wait")
+RUN_OPTIONS = ("full_refresh", "batch_size", "max_failures", "wait")
 """Options that `SyncSettings` holds itself."""
 ONLY_FOR_ONE_RUN = frozenset({"full_refresh"})
 """Would be a mistake if every run did it, hence no key of `rundiff.toml`."""

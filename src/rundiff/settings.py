@@ -129,6 +129,8 @@ class SyncSettings(msgspec.Struct, frozen=True, kw_only=True):
     full_refresh: bool = False
     batch_size: int = 50_000
     """Write records in one batch of delivery."""
+    max_failures: int = 1_000
+    """Stop the delivery when more write records than this are refused or have no known outcome."""
     wait: bool = False
     """Wait for another run of the same sync instead of giving up."""
     named: bool = True

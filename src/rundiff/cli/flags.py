@@ -40,6 +40,7 @@ HELP: Mapping[str, str] = {
     "mode": "What a table keeps: rows as they are, deleted ones marked, every change, or every version in time.",
     "full_refresh": "Send every record again, as if for the first time.",
     "batch_size": "Write records in one batch of delivery.",
+    "max_failures": "Stop the delivery when more records than this are refused or have no known outcome.",
     "wait": "Wait for another run of the same sync instead of giving up.",
 }
 """One sentence for each option."""

@@ -16,7 +16,9 @@ Duties of a destination:
    token and the expected position. It returns the position that was reached.
 6. A batch that the destination refuses because of its data raises `RecordsRefused`, and nothing of
    it was written. The caller splits it and tries again; a single refused record is passed over by
-   `advance`, which moves the position without writing.
+   `advance`, which moves the position without writing. A destination that is not transactional and
+   learns the outcome of each record gives a `Delivered` instead, which names those that were refused,
+   and those whose outcome stayed unknown after all repeats under their idempotency keys.
 7. Every other failure is a `DestinationError`; the driver's exceptions are translated in one place.
 8. Changes are upserts by primary key: an update of a row that is not there inserts it, an insert of
    one that is there overwrites it, a delete of a missing row does nothing. Rows and columns that no
@@ -42,7 +44,7 @@ import pyarrow as pa
 
 from rundiff.model import Action
 
-__all__ = ["Capabilities", "ChangeBatch", "Destination", "Position", "Target"]
+__all__ = ["Capabilities", "ChangeBatch", "Delivered", "Destination", "NotWritten", "Position", "Target"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,8 @@ class Capabilities:
     """Makes use of a delete's last known data and of `changed_fields`."""
     whole_runs: bool = False
     """Shows a run all at once, by `finish`; a broken delivery is repeated from sequence 1."""
+    batch_records: int | None = None
+    """The most records in one batch; None: as many as `batch_size` says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +77,29 @@ class Position:
     def reaches(self, other: Position) -> bool:
         """Say whether this position is at or past another."""
         return (self.run, self.sequence) >= (other.run, other.sequence)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotWritten:
+    """A record of a batch that was not written, or may not have been."""
+
+    sequence: int
+    error: str
+    """One sentence, without the record's values."""
+    unknown: bool = False
+    """It was sent, and nobody knows what became of it; False: it was refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered(Position):
+    """A position that was reached with the outcome of each record.
+
+    All records of the batch up to `sequence` were written, but those in `not_written`.
+    """
+
+    not_written: tuple[NotWritten, ...] = ()
+    stopped: str | None = None
+    """Why delivery stopped before the end of the batch, as the sentence of a `DestinationError`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +182,7 @@ class Destination(Protocol):
         """Drop the marks of syncs that no database knows any more."""
 
     def deliver(self, target: Target, batch: ChangeBatch, expected: Position) -> Position:
-        """Write one batch and give the position reached."""
+        """Write one batch and give the position reached, as a `Delivered` where outcomes are known one by one."""
 
     def advance(self, target: Target, expected: Position, reached: Position) -> Position:
         """Move the position past refused records without writing anything."""

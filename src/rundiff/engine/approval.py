@@ -56,7 +56,7 @@ def approve(session: Session, settings: SyncSettings, digest: str | None) -> Run
             changes = ChangeSet(folder, changed_findings(kept.findings, hold_run=None, hold_deletions=None))
         changes.save()
         sealed = execution.seal(changes)
-        return deliver_changes(execution, sealed, settings.batch_size)
+        return deliver_changes(execution, sealed, settings)
 
 
 def _start(session: Session, settings: SyncSettings) -> Started:
@@ -122,4 +122,4 @@ def apply_changes(session: Session, settings: SyncSettings, changes: ChangeSet) 
         moved = ChangeSet(target, changes.findings)
         if moved.findings.hold_run is not None:
             return execution.hold(moved)
-        return deliver_changes(execution, execution.seal(moved), settings.batch_size)
+        return deliver_changes(execution, execution.seal(moved), settings)

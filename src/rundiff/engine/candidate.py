@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,6 +20,7 @@ from rundiff.baseline.merge import merged
 from rundiff.baseline.order import argsort, words
 from rundiff.baseline.segments import (
     FLAG_DELETED,
+    FLAG_UNCERTAIN,
     Segment,
     SegmentInfo,
     entries,
@@ -31,7 +34,16 @@ from rundiff.model import Match
 from rundiff.signing.contract import FORMAT_VERSION
 from rundiff.stores.contract import SignatureStore
 
-__all__ = ["OVERLAY_SHARE", "build_candidate", "compact", "logged_keys", "newer_entries", "publish"]
+__all__ = [
+    "OVERLAY_SHARE",
+    "Unwritten",
+    "build_candidate",
+    "compact",
+    "digest_of",
+    "logged_keys",
+    "newer_entries",
+    "publish",
+]
 
 OVERLAY_SHARE = 0.2
 """An overlay past this share of the base is merged into a new base."""
@@ -44,21 +56,19 @@ def build_candidate(
     baseline: Baseline,
     changes: ChangeSet,
     run: tuple[str, int, int],
-    refused: Collection[bytes] = (),
+    unwritten: Unwritten | None = None,
 ) -> Manifest:
-    """Write the segments of the baseline after (sync_id, run, generation), and its manifest.
-
-    The entries of `refused` primary key signatures stay as they were.
-    """
+    """Write the segments of the baseline after (sync_id, run, generation), and its manifest."""
+    unwritten = unwritten or Unwritten()
     sync_id, number, generation = run
     folder = store.workspace(sync_id)
     first = baseline.positions == 0
     base: SegmentInfo | None = None if baseline.manifest is None else baseline.manifest.base
     overlay = None if baseline.manifest is None else baseline.manifest.overlay
-    if first and not changes.entries.exists() and not refused:
+    if first and not changes.entries.exists() and not unwritten:
         base, live = _first_base(folder, changes, number)
     else:
-        newer, added = newer_entries(changes, number, refused)
+        newer, added = newer_entries(changes, number, unwritten, baseline)
         live = baseline.live + added + _unknown_deletions(changes, baseline)
         if first:
             base = _write(folder, "base", newer.schema, iter(newer.batches))
@@ -128,8 +138,26 @@ def _first_base(folder: Path, changes: ChangeSet, run: int) -> tuple[SegmentInfo
     return info, info.rows
 
 
-def newer_entries(changes: ChangeSet, run: int, refused: Collection[bytes]) -> tuple[Segment, int]:
-    """Gather a run's entries in memory, sorted; also by how much the live keys grow."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unwritten:
+    """The primary key signatures of write records that were not written, or may not have been."""
+
+    refused: Collection[bytes] = ()
+    """Their entries stay as they were."""
+    unknown: Collection[bytes] = ()
+    """Their entries become uncertain: they differ from everything and count as present."""
+
+    def __bool__(self) -> bool:
+        return bool(self.refused or self.unknown)
+
+
+def newer_entries(
+    changes: ChangeSet, run: int, unwritten: Unwritten, baseline: Baseline
+) -> tuple[Segment, int]:
+    """Gather a run's entries in memory, sorted; also by how much the live keys grow.
+
+    `baseline` is the one before the run.
+    """
     parts: list[pa.RecordBatch] = []
     added = 0
     for path, flags, growth in (
@@ -140,9 +168,17 @@ def newer_entries(changes: ChangeSet, run: int, refused: Collection[bytes]) -> t
         if not path.exists():
             continue
         for batch in read_log(path, columns=_COLUMNS):
-            kept = _without(batch, refused)
+            kept = _select(batch, (*unwritten.refused, *unwritten.unknown), members=False)
             added += growth * kept.num_rows
             parts.append(entries((kept.column(0), kept.column(1)), kept.column(2), run, flags))
+            unknown = _select(batch, unwritten.unknown, members=True)
+            if unknown.num_rows and flags == FLAG_DELETED:
+                parts.append(_perhaps_deleted(unknown, baseline))
+            elif unknown.num_rows:
+                added += growth * unknown.num_rows
+                parts.append(
+                    entries((unknown.column(0), unknown.column(1)), unknown.column(2), run, FLAG_UNCERTAIN)
+                )
     if changes.entries.exists():
         with pa.memory_map(str(changes.entries)) as source:
             for batch in pa.ipc.open_file(source).read_all().to_batches():
@@ -185,11 +221,26 @@ def digest_of(changes: ChangeSet) -> str:
     return digest.hexdigest()
 
 
-def _without(batch: pa.RecordBatch, refused: Collection[bytes]) -> pa.RecordBatch:
-    if not refused:
-        return batch
-    values = pa.array(list(refused), pa.binary())
-    return batch.filter(pc.invert(pc.is_in(batch.column(0).cast(pa.binary()), value_set=values)))
+def _select(batch: pa.RecordBatch, keys: Collection[bytes], *, members: bool) -> pa.RecordBatch:
+    """Give the rows whose primary key signatures are, or are not, among a few."""
+    if not keys:
+        return batch.slice(0, 0) if members else batch
+    found = pc.is_in(batch.column(0).cast(pa.binary()), value_set=pa.array(list(keys), pa.binary()))
+    return batch.filter(found if members else pc.invert(found))
+
+
+def _perhaps_deleted(batch: pa.RecordBatch, baseline: Baseline) -> pa.RecordBatch:
+    """Give the entries that deletions of unknown outcome leave: those of before, now uncertain.
+
+    Those that the baseline does not hold, since a full refresh repeats their deletion, stay deleted.
+    """
+    _, position = baseline.lookup.probe(batch.column(0), batch.column(1))
+    [before] = baseline.take(np.sort(position[position >= 0])).combine_chunks().to_batches() or [None]
+    if before is None:
+        return entries((batch.column(0), batch.column(1)), batch.column(2), 0, FLAG_DELETED).slice(0, 0)
+    at = before.schema.get_field_index("flags")
+    flags = pa.array(before.column(at).to_numpy() | FLAG_UNCERTAIN, pa.uint8())
+    return before.set_column(at, before.schema.field(at), flags)
 
 
 def compact(store: SignatureStore, baseline: Baseline, generation: int) -> Manifest | None:

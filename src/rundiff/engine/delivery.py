@@ -1,18 +1,26 @@
-"""Deliver a sealed run's write records, and set aside those that the destination refuses."""
+"""Deliver a sealed run's write records, and set aside those that were not, or perhaps not, written.
+
+Each write record ends as written, refused or unknown (design section 6). What a run sets aside is noted
+in the database before its position moves on: a crash between the two repeats a record, and never takes
+it for written.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
+
 from rundiff.database.contract import Acknowledged, Database, Failure, Sealed
-from rundiff.destinations.contract import ChangeBatch, Destination, Position, Target
+from rundiff.destinations.contract import ChangeBatch, Delivered, Destination, NotWritten, Position, Target
 from rundiff.engine.log import CREATES, UPDATES, change_batches, log_type
+from rundiff.engine.records import values
 from rundiff.engine.views import Progress
-from rundiff.errors import DestinationLost, RecordsRefused
+from rundiff.errors import DestinationError, DestinationLost, RecordsRefused
 
 __all__ = ["Delivery", "check_watermark", "resume_position"]
 
@@ -74,15 +82,15 @@ class Delivery:
     sealed: Sealed
     folder: Path
     batch_size: int
+    max_failures: int
     progress: Callable[[Progress], None] | None = None
     position: Position = field(init=False)
-    refused: int = 0
+    failed: int = 0
+    """How many records this delivery has set aside; those of an earlier try are not counted."""
     _failed_before: set[int] = field(init=False, default_factory=set)
 
     def prepare(self) -> None:
         """Make the target fit for the records' fields; no change is written yet."""
-        import pyarrow as pa
-
         from rundiff.baseline.columns import unify_types
 
         kind: pa.DataType = pa.null()
@@ -105,7 +113,8 @@ class Delivery:
             f.sequence for f in self.database.failures(self.target.sync_id, self.run) if f.sequence > 0
         }
         after = start.sequence if start.run == self.run else 0
-        for batch in change_batches(self.folder, self.run, self.sealed, self.batch_size, after):
+        size = min(self.batch_size, can.batch_records or self.batch_size)
+        for batch in change_batches(self.folder, self.run, self.sealed, size, after):
             self._deliver(replace(batch, sealed_at=self.sealed.at))
             self._acknowledge()
             if self.progress is not None:
@@ -123,43 +132,83 @@ class Delivery:
         )
 
     def _deliver(self, batch: ChangeBatch) -> None:
-        """Deliver a batch; halve it until the refused records stand alone."""
+        """Deliver a batch; halve it until the refused records stand alone.
+
+        One refused record among n costs at most 2 log2(n) + 1 batches.
+        """
         try:
-            self.position = self.destination.deliver(self.target, batch, self.position)
+            reached = self.destination.deliver(self.target, batch, self.position)
         except RecordsRefused as error:
             rows = batch.records.num_rows
             if rows == 1:
-                self._set_aside(batch, str(error))
+                self._pass_over(batch, str(error))
                 return
             self._deliver(batch.slice(0, rows // 2))
             self._deliver(batch.slice(rows // 2, rows - rows // 2))
             return
-        # Delivered after all, where an earlier try before a crash was refused.
-        again = [s for s in self._failed_before if batch.first_sequence <= s <= batch.last_sequence]
+        aside = reached.not_written if isinstance(reached, Delivered) else ()
+        if aside:
+            self._set_aside(batch, aside)
+        self._written_after_all(batch.first_sequence, reached.sequence, {item.sequence for item in aside})
+        self.position = Position(run=reached.run, sequence=reached.sequence, marker=reached.marker)
+        if aside:
+            self._refuse_too_many(aside[-1].error)
+        if isinstance(reached, Delivered) and reached.stopped is not None:
+            self._acknowledge()
+            raise DestinationError(self._stopped(reached.stopped))
+
+    def _written_after_all(self, first: int, last: int, aside: set[int]) -> None:
+        """Forget what an earlier try before a crash set aside, where it was written now."""
+        again = [s for s in self._failed_before if first <= s <= last and s not in aside]
         if again:
             self.database.drop_failures(self.target.sync_id, self.target.token, self.run, again)
 
-    def _set_aside(self, batch: ChangeBatch, reason: str) -> None:
+    def _pass_over(self, batch: ChangeBatch, reason: str) -> None:
+        self._set_aside(batch, [NotWritten(sequence=batch.first_sequence, error=reason)])
+        reached = Position(run=self.run, sequence=batch.first_sequence, marker=self.position.marker)
+        self.position = self.destination.advance(self.target, self.position, reached)
+        self._refuse_too_many(reason)
+
+    def _set_aside(self, batch: ChangeBatch, items: Sequence[NotWritten]) -> None:
         now = datetime.now(UTC)
-        key = batch.records.column("primary_key")[0].as_py()
-        # Noted before the position moves past the record: a crash between the two repeats it, and
-        # never takes it for written.
+        rows = pa.array([item.sequence - batch.first_sequence for item in items], pa.int64())
+        keys = values(batch.records.column("primary_key").take(rows))
+        signatures = batch.records.column("primary_key_signature").take(rows).to_pylist()
         self.database.add_failures(
             self.target.sync_id,
             self.target.token,
             [
                 Failure(
                     run=self.run,
-                    sequence=batch.first_sequence,
-                    primary_key_signature=batch.records.column("primary_key_signature")[0].as_py(),
+                    sequence=item.sequence,
+                    primary_key_signature=signature,
                     destination_action=str(batch.action),
                     primary_key=json.dumps(key, default=str),
-                    error=reason,
+                    error=item.error,
+                    outcome="unknown" if item.unknown else "refused",
                     created_at=now,
                     updated_at=now,
                 )
+                for item, key, signature in zip(items, keys, signatures, strict=True)
             ],
         )
-        self.refused += 1
-        reached = Position(run=self.run, sequence=batch.first_sequence, marker=self.position.marker)
-        self.position = self.destination.advance(self.target, self.position, reached)
+        self.failed += len(items)
+
+    def _refuse_too_many(self, last: str) -> None:
+        if self.failed <= self.max_failures:
+            return
+        self._acknowledge()
+        raise DestinationError(
+            self._stopped(
+                f"{self.failed:,} records were refused or have no known outcome, more than max_failures = "
+                f"{self.max_failures:,}; the last one: {last}"
+            )
+        )
+
+    def _stopped(self, why: str) -> str:
+        done = self.position.sequence if self.position.run == self.run else 0
+        left = self.sealed.total - done
+        return (
+            f"sync {self.target.sync}: {why.rstrip('. ')}. Run {self.run} stopped with {left:,} of "
+            f"{self.sealed.total:,} changes to go; the next run goes on there"
+        )

@@ -78,9 +78,9 @@ def find_and_seal(
     return execution.seal(changes, finder.seen)
 
 
-def deliver_changes(execution: Execution, changes: ChangeSet, batch_size: int) -> RunResult:
+def deliver_changes(execution: Execution, changes: ChangeSet, settings: SyncSettings) -> RunResult:
     """Deliver a sealed change set and commit it."""
-    execution.deliver(changes, batch_size)
+    execution.deliver(changes, settings)
     return execution.commit(changes)
 
 
@@ -91,4 +91,4 @@ def sync_once(session: Session, settings: SyncSettings, source: Source) -> RunRe
         sealed = find_and_seal(session, settings, source, execution)
         if isinstance(sealed, RunResult):
             return sealed
-        return deliver_changes(execution, sealed, settings.batch_size)
+        return deliver_changes(execution, sealed, settings)

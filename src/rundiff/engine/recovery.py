@@ -57,7 +57,7 @@ def _finish(execution: Execution, settings: SyncSettings) -> None:
         lost = error
     if found is None or found.run <= run.run:
         changes = ChangeSet.load(session.log(run.run))
-        execution.deliver(changes, settings.batch_size)
+        execution.deliver(changes, settings)
         refused = [f for f in database.failures(session.sync.sync_id, run.run) if f.sequence > 0]
         if lost is None or not refused:
             execution.commit(changes)

@@ -18,7 +18,7 @@ from rundiff.destinations.contract import Position
 from rundiff.engine.candidate import newer_entries, publish
 from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.log import DELETES, read_log
-from rundiff.engine.run import changed, sweep
+from rundiff.engine.run import changed, sweep, unwritten
 from rundiff.engine.session import Backends, Session, generation_of
 from rundiff.errors import StateChanged
 from rundiff.model import Match
@@ -50,8 +50,8 @@ def rebuild(session: Session) -> Manifest:
             )
         last, number = ChangeSet.load(folder), run.run
         failures = backends.database.failures(sync.sync_id, run.run)
-        refused = {f.primary_key_signature for f in failures if f.sequence > 0 and f.primary_key_signature}
-        newer, _ = newer_entries(last, run.run, refused)
+        before = Baseline.empty() if base is None or overlay is None else Baseline(base, overlay, None)
+        newer, _ = newer_entries(last, run.run, unwritten(failures), before)
         if base is None:
             base, overlay = newer, Segment([], newer.schema)
         elif overlay is not None and newer.rows:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +19,7 @@ from rundiff.baseline.manifest import Manifest
 from rundiff.compare.seen import Seen
 from rundiff.database.contract import Acknowledged, Failure, Held, Sealed, StoredRun, StoredSync
 from rundiff.destinations.contract import Position
-from rundiff.engine.candidate import build_candidate, compact, digest_of, logged_keys
+from rundiff.engine.candidate import Unwritten, build_candidate, compact, digest_of, logged_keys
 from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.delivery import Delivery, resume_position
 from rundiff.engine.finding import Started
@@ -28,8 +29,9 @@ from rundiff.engine.report import details_of, failed_result, result_from_json, r
 from rundiff.engine.session import Session, generation_of, open_baseline
 from rundiff.errors import RundiffError
 from rundiff.model import BaselineState, RunKind, RunResult, RunStatus
+from rundiff.settings import SyncSettings
 
-__all__ = ["Execution", "changed", "sweep"]
+__all__ = ["Execution", "changed", "sweep", "unwritten"]
 
 log = logging.getLogger("rundiff")
 
@@ -40,6 +42,15 @@ def changed(struct: Any, **values: Any) -> Any:
     """Give a frozen struct with other values."""
     fields = {name: getattr(struct, name) for name in struct.__struct_fields__}
     return type(struct)(**{**fields, **values})
+
+
+def unwritten(failures: Iterable[Failure]) -> Unwritten:
+    """Sort the failures of a run by what they leave in the baseline."""
+    keys: dict[str, set[bytes]] = {"refused": set(), "unknown": set()}
+    for failure in failures:
+        if failure.sequence > 0 and failure.primary_key_signature is not None:
+            keys[failure.outcome].add(failure.primary_key_signature)
+    return Unwritten(refused=keys["refused"], unknown=keys["unknown"])
 
 
 class Execution:
@@ -90,7 +101,10 @@ class Execution:
         action = findings.new_action
         folder = log.seal(sync_id, number, self.session.token, changes.folder, new_action=action)
         changes = ChangeSet(folder, findings)
-        if held is None and not findings.complete:
+        if self.run.kind is RunKind.RETRY:
+            # It reads nothing, and so judges nothing that is held.
+            held = self._sync.held
+        elif held is None and not findings.complete:
             held = remaining_held(self.session, self.baseline, seen, number)
         store = self.session.backends.store
         # Past the store's, too, which is ahead where the database was restored from an older copy.
@@ -166,7 +180,7 @@ class Execution:
 
     # Delivering
 
-    def deliver(self, changes: ChangeSet, batch_size: int) -> Delivery | None:
+    def deliver(self, changes: ChangeSet, settings: SyncSettings) -> Delivery | None:
         """Send the write records out, from wherever an earlier try came to."""
         sealed = self.run.sealed
         assert sealed is not None  # noqa: S101 -- only sealed runs are delivered
@@ -187,7 +201,8 @@ class Execution:
             run=self.run.run,
             sealed=sealed,
             folder=changes.folder,
-            batch_size=batch_size,
+            batch_size=settings.batch_size,
+            max_failures=settings.max_failures,
             progress=session.backends.progress,
         )
         done = self._sync.acknowledged
@@ -214,12 +229,12 @@ class Execution:
         sync_id, number = self._sync.sync_id, self.run.run
         now = self._now()
         failures = [f for f in database.failures(sync_id, number) if f.sequence > 0 and f.state == "open"]
-        refused = {f.primary_key_signature for f in failures if f.primary_key_signature is not None}
+        without = unwritten(failures)
         manifest, generation = sealed.manifest, sealed.generation
-        if refused:
+        if without:
             generation += 1
             manifest = build_candidate(
-                session.backends.store, self.baseline, changes, (sync_id, number, generation), refused
+                session.backends.store, self.baseline, changes, (sync_id, number, generation), without
             ).name
         aside = self._quarantine(changes, now)
         status = RunStatus.COMMITTED if sealed.held is None or not findings.hold_deletions else RunStatus.HELD
@@ -249,7 +264,8 @@ class Execution:
             acknowledged=acknowledged,
             held=sealed.held,
         )
-        database.commit(run, sync, self._superseded(changes, refused | aside))
+        again = {*without.refused, *without.unknown, *aside}
+        database.commit(run, sync, self._superseded(changes, again))
         # Only now: until the database has it, a failure is one of a run that is being delivered.
         self.run = run
         session.sync = sync
@@ -351,7 +367,9 @@ class Execution:
             written = done.sequence if done is not None and done.run == self.run.run else 0
             stored = {**self.run.result, "status": "failed", "error": error, "written": written}
             self._store(result=stored)
-            return replace(result, counts=replace(result.counts, written=written))
+            left = self.run.sealed.total - written
+            first = f"run {self.run.run} stopped while delivering; the next run first delivers the other {left:,} changes"
+            return replace(result, counts=replace(result.counts, written=written), warnings=(first,))
         self._store(status=RunStatus.FAILED, finished_at=self._now(), result=result.as_json())
         if self.run.sealed is not None:
             self.session.backends.log.drop(self._sync.sync_id, self.run.run, self.session.token)
