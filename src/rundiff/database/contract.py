@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from rundiff.database.joined import JoinedRuns
 from rundiff.database.logs import LogFolders, LogFormat, WriteLog
 from rundiff.model import RunKind, RunStatus
 
@@ -170,11 +171,17 @@ class Database(Protocol):
     def describe(self, sync: StoredSync, token: int) -> None:
         """Store a sync's source, primary key, destination and shared_table anew."""
 
-    def acquire(self, sync_id: str, holder: str, now: datetime, *, over: bool = False) -> int:
+    @property
+    def joined(self) -> JoinedRuns:
+        """The runs that several workers make together; see `rundiff.database.joined`."""
+
+    def acquire(
+        self, sync_id: str, holder: str, now: datetime, *, over: bool = False, joined: str | None = None
+    ) -> int:
         """Take the lease and give its token.
 
         Raises `SyncBusy`, which says who holds it, while it is held and has not ended. With `over` it is
-        taken over from whoever holds it.
+        taken over from whoever holds it, but not from a joined run; `joined` names the one to be sealed.
         """
 
     def heartbeat(self, sync_id: str, token: int, now: datetime) -> None:
@@ -200,6 +207,11 @@ class Database(Protocol):
 
     def drop_failures(self, sync_id: str, token: int, run: int, sequences: Sequence[int]) -> None:
         """Forget entries whose records were written after all."""
+
+    def settle_failures(
+        self, sync_id: str, token: int, entries: Sequence[tuple[int, int]], state: str
+    ) -> None:
+        """Put entries, named by (run, sequence), into another state; the write records stay as they are."""
 
     def failures(self, sync_id: str, run: int | None = None) -> Sequence[Failure]:
         """List failures: the open ones, or all those of one run."""

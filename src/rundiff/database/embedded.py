@@ -9,23 +9,28 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from rundiff.database.contract import Acknowledged, Failure, Held, Sealed, StoredRun, StoredSync
+from rundiff.database.joined import JoinedTables, Statements
 from rundiff.database.logs import FolderLog, LogFolders, LogFormat, WriteLog
 from rundiff.errors import Fenced, StorageError, SyncBusy
 from rundiff.model import RunKind, RunStatus
 
 __all__ = ["SCHEMA_VERSION", "EmbeddedDatabase"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_SINCE = {1: "-- Since version 2"}
+"""Where the schema's later parts begin, by the version that lacks them."""
+T = TypeVar("T")
+
 _LOCK_SECONDS = 30.0
 _UNFINISHED = (RunStatus.READING, RunStatus.SEALED, RunStatus.DELIVERING)
 
@@ -38,6 +43,8 @@ class EmbeddedDatabase:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        names = {"joined": "joined_runs", "shares_of": "shares", "syncs": "syncs", "runs": "runs"}
+        self.joined = JoinedTables(**names, transact=self._for_sync, now=self.now)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # One connection for all threads of a process, which take turns by sqlite3's own lock.
@@ -80,9 +87,10 @@ class EmbeddedDatabase:
             )
         with self._transaction():
             # Another process may have made the tables since.
-            if self._db.execute("PRAGMA user_version").fetchone()[0] == 0:
+            found = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if found < SCHEMA_VERSION:
                 schema = files("rundiff.database").joinpath("schema.sql").read_text()
-                for statement in schema.split(";\n"):
+                for statement in schema[schema.index(_SINCE[found]) if found else 0 :].split(";\n"):
                     if statement.strip():
                         self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -218,9 +226,18 @@ class EmbeddedDatabase:
             ],
         )
 
+    def _do(self, sql: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        return [dict(row) for row in self._db.execute(sql, values).fetchall()]
+
+    def _for_sync(self, sync_id: str, token: int | None, work: Callable[[Statements], T]) -> T:
+        with self._transaction(sync_id, token):
+            return work(self._do)
+
     # Leases
 
-    def acquire(self, sync_id: str, holder: str, now: datetime, *, over: bool = False) -> int:
+    def acquire(
+        self, sync_id: str, holder: str, now: datetime, *, over: bool = False, joined: str | None = None
+    ) -> int:
         """Take the lease and give its token."""
         with self._transaction():
             held = None if over else self.holder(sync_id)
@@ -234,6 +251,7 @@ class EmbeddedDatabase:
                 "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?, ?)",
                 [sync_id, holder, token, now.isoformat(), now.isoformat()],
             )
+            self.joined.admit(self._do, sync_id, token, joined, now)
         return token
 
     def heartbeat(self, sync_id: str, token: int, now: datetime) -> None:
@@ -304,6 +322,7 @@ class EmbeddedDatabase:
         with self._transaction(run.sync_id, run.token):
             self._write_run(run)
             self._write_sync(sync)
+            self.joined.close(self._do, run.sync_id, run.run)
             self._db.executemany(
                 "UPDATE failures SET state = 'superseded', updated_at = ?"
                 " WHERE sync_id = ? AND run = ? AND sequence = ?",
@@ -372,6 +391,16 @@ class EmbeddedDatabase:
             self._db.executemany(
                 "DELETE FROM failures WHERE sync_id = ? AND run = ? AND sequence = ?",
                 [(sync_id, run, sequence) for sequence in sequences],
+            )
+
+    def settle_failures(
+        self, sync_id: str, token: int, entries: Sequence[tuple[int, int]], state: str
+    ) -> None:
+        """Put entries into another state."""
+        with self._transaction(sync_id, token):
+            self._db.executemany(
+                "UPDATE failures SET state = ?, updated_at = ? WHERE sync_id = ? AND run = ? AND sequence = ?",
+                [(state, self.now().isoformat(), sync_id, number, sequence) for number, sequence in entries],
             )
 
     def failures(self, sync_id: str, run: int | None = None) -> Sequence[Failure]:

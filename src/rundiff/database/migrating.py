@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA_VERSION", "migrate", "require_current"]
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 """The newest of `rundiff.database.migrations.versions`. Versions are digits, compared as numbers."""
 
 _VERSION_TABLE = "rundiff_schema_version"

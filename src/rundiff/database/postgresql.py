@@ -13,9 +13,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rundiff.database.contract import Acknowledged, Failure, StoredRun, StoredSync
+from rundiff.database.joined import JoinedTables, Statements
 from rundiff.database.logs import LogFolders, LogFormat, WriteLog
 from rundiff.database.migrating import require_current
-from rundiff.database.postgresql_leases import Leases, has_changed
+from rundiff.database.postgresql_leases import Leases, has_changed, statements
 from rundiff.database.postgresql_rows import (
     as_json,
     failure_of,
@@ -52,9 +53,17 @@ class PostgresqlDatabase:
     def __init__(self, url: str) -> None:
         self.address = Address.parse(url)
         self._server = Server(self.address)
-        self._held = Leases(self._server, self.address)
         self._syncs, self._runs, self._failures = (self.address.table(f"rundiff_{name}") for name in _TABLES)
         self._records = self.address.table("sync_write_records")
+        self.joined = JoinedTables(
+            joined=self.address.table("rundiff_joined_runs"),
+            shares_of=self.address.table("rundiff_shares"),
+            syncs=self._syncs,
+            runs=self._runs,
+            transact=self._for_sync,
+            now=self.now,
+        )
+        self._held = Leases(self._server, self.address, self.joined)
         try:
             require_current(self._server, self.address)
         except BaseException:
@@ -226,11 +235,24 @@ class PostgresqlDatabase:
             ],
         )
 
+    def _for_sync(self, sync_id: str, token: int | None, work: Callable[[Statements], T]) -> T:
+        if token is None:
+            return self._server.transact(lambda cursor: work(statements(cursor)))
+        return self.fenced(sync_id, token, lambda cursor: work(statements(cursor)))
+
     # Leases
 
-    def acquire(self, sync_id: str, holder: str, now: datetime, *, over: bool = False) -> int:  # noqa: ARG002 -- the server's clock counts
+    def acquire(
+        self,
+        sync_id: str,
+        holder: str,
+        now: datetime,  # noqa: ARG002 -- the server's clock counts
+        *,
+        over: bool = False,
+        joined: str | None = None,
+    ) -> int:
         """Take the lease and give its token."""
-        return self._held.acquire(sync_id, holder, over=over)
+        return self._held.acquire(sync_id, holder, over=over, joined=joined)
 
     def heartbeat(self, sync_id: str, token: int, now: datetime) -> None:  # noqa: ARG002 -- as above
         """Keep the lease."""
@@ -320,6 +342,7 @@ class PostgresqlDatabase:
                 self._written(cursor, run.sync_id, run.run, None)
             self._write_run(cursor, run)
             self._write_sync(cursor, sync)
+            self.joined.close(statements(cursor), run.sync_id, run.run)
             cursor.executemany(
                 f"UPDATE {self._failures} SET state = 'superseded', updated_at = %s"
                 " WHERE sync_id = %s AND run = %s AND sequence = %s",
@@ -406,6 +429,20 @@ class PostgresqlDatabase:
             )
 
         self.fenced(sync_id, token, drop)
+
+    def settle_failures(
+        self, sync_id: str, token: int, entries: Sequence[tuple[int, int]], state: str
+    ) -> None:
+        """Put entries into another state."""
+
+        def settle(cursor: Cursor) -> None:
+            cursor.executemany(
+                f"UPDATE {self._failures} SET state = %s, updated_at = now()"
+                " WHERE sync_id = %s AND run = %s AND sequence = %s",
+                [(state, sync_id, number, sequence) for number, sequence in entries],
+            )
+
+        self.fenced(sync_id, token, settle)
 
     def failures(self, sync_id: str, run: int | None = None) -> Sequence[Failure]:
         """List failures: the open ones, or all those of one run."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rundiff.database.postgresql_rows import holder_of
+from rundiff.database.joined import JoinedTables, Statements
+from rundiff.database.postgresql_rows import holder_of, utc
 from rundiff.database.server import Address, Server, clean
 from rundiff.errors import SyncBusy
 
@@ -14,7 +16,17 @@ if TYPE_CHECKING:
 
     Cursor = psycopg.Cursor[dict[str, Any]]
 
-__all__ = ["Leases", "has_changed"]
+__all__ = ["Leases", "has_changed", "statements"]
+
+
+def statements(cursor: Cursor) -> Statements:
+    """Execute statements that mark their values by `?`, and hold no other one, nor a percent sign."""
+
+    def do(sql: str, values: Sequence[Any] = ()) -> Sequence[Mapping[str, Any]]:
+        found = cursor.execute(sql.replace("?", "%s"), values)
+        return found.fetchall() if found.description is not None else []
+
+    return do
 
 
 def has_changed(cursor: Cursor, syncs: str, change: tuple[str, uuid.UUID]) -> bool:
@@ -29,8 +41,9 @@ def has_changed(cursor: Cursor, syncs: str, change: tuple[str, uuid.UUID]) -> bo
 class Leases:
     """Who runs which sync, and until when."""
 
-    def __init__(self, server: Server, address: Address) -> None:
+    def __init__(self, server: Server, address: Address, joined: JoinedTables) -> None:
         self._server = server
+        self._joined = joined
         # Of its own, so that a heartbeat never waits for a long transaction; the next one tries again.
         self._beats = Server(address, patience=0)
         self._seconds = address.lease_seconds
@@ -40,7 +53,7 @@ class Leases:
         """Close the connection of the heartbeats."""
         self._beats.close()
 
-    def acquire(self, sync_id: str, holder: str, *, over: bool) -> int:
+    def acquire(self, sync_id: str, holder: str, *, over: bool, joined: str | None = None) -> int:
         """Take the lease and give its token; raises `SyncBusy` while another runs, unless `over`."""
         # Looked at before the row is locked: the holder may be in the middle of a transaction.
         found = None if over else self.holder(sync_id)
@@ -66,7 +79,11 @@ class Leases:
                 " acquired_at = excluded.acquired_at, expires_at = excluded.expires_at",
                 [sync_id, clean(holder), row["token"], self._seconds],
             )
-            return int(row["token"])
+            token = int(row["token"])
+            told = cursor.execute("SELECT clock_timestamp() AS now").fetchone()
+            assert told is not None  # noqa: S101 -- a clock gives one row
+            self._joined.admit(statements(cursor), sync_id, token, joined, utc(told["now"]))
+            return token
 
         return self._server.transact(take, lambda cursor: has_changed(cursor, self._syncs, (sync_id, change)))
 

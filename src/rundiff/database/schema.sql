@@ -1,4 +1,4 @@
--- Version 1 of the embedded database. Times are ISO 8601 in UTC; lists and mappings are JSON.
+-- The tables of the embedded database. Times are ISO 8601 in UTC; lists and mappings are JSON.
 CREATE TABLE syncs (
     sync_id TEXT PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -58,3 +58,23 @@ CREATE TABLE leases (
     acquired_at TEXT NOT NULL,
     heartbeat_at TEXT NOT NULL
 ) STRICT;
+
+-- Since version 2: runs that several workers make together. expires_at is in seconds since 1970.
+CREATE TABLE joined_runs (
+    sync_id TEXT NOT NULL REFERENCES syncs (sync_id),
+    name TEXT NOT NULL,
+    token INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    run INTEGER,
+    expires_at REAL NOT NULL,
+    content TEXT NOT NULL,
+    PRIMARY KEY (sync_id, name)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE shares (
+    sync_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    batch TEXT NOT NULL,
+    content TEXT NOT NULL,
+    PRIMARY KEY (sync_id, name, batch)
+) STRICT, WITHOUT ROWID;

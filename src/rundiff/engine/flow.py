@@ -52,14 +52,18 @@ def _note(execution: Execution, error: BaseException) -> None:
 
 
 def find_and_seal(
-    session: Session, settings: SyncSettings, source: Source, execution: Execution
+    session: Session,
+    settings: SyncSettings,
+    source: Source,
+    execution: Execution,
+    kind: type[Finder] = Finder,
 ) -> ChangeSet | RunResult:
     """Read, compare, judge and seal; a result only if a guard holds the whole run."""
     where = (session.destination, session.target)
     started = start(session.backends, settings, where, session.sync)
     execution.begin_from(started)
     folder = session.backends.home.new_spool(session.sync.sync_id)
-    finder = Finder(
+    finder = kind(
         backends=session.backends,
         settings=settings,
         source=source,

@@ -37,29 +37,31 @@ class Lease:
         self.token = token
 
     @classmethod
-    def take(cls, path: Path, database: Database, sync: tuple[str, str], *, wait: bool) -> Lease:
+    def take(
+        cls, path: Path, database: Database, sync: tuple[str, str], *, wait: bool, joined: str | None = None
+    ) -> Lease:
         """Take the lease of a (sync_id, name), or raise `SyncBusy` that says who holds it.
 
-        `path` is the sync's lock file, for databases that need one.
+        `path` is the sync's lock file, for databases that need one. `joined` names the joined run that
+        is to be sealed: the one that does not stand in the way.
         """
         sync_id, name = sync
-        if database.lease_seconds is None:
-            lock = _FileLock.take(path, database, sync, wait=wait)
-            try:
-                token = database.acquire(sync_id, _me(), database.now(), over=True)
-            except BaseException:
-                lock.stop()
-                raise
-            return cls(database, sync_id, token, lock)
         while True:
+            lock = None
+            if database.lease_seconds is None:
+                lock = _FileLock.take(path, database, sync, wait=wait)
             try:
-                token = database.acquire(sync_id, _me(), database.now())
-            except SyncBusy as error:
+                token = database.acquire(sync_id, _me(), database.now(), over=lock is not None, joined=joined)
+            except BaseException as error:
+                if lock is not None:
+                    lock.stop()
+                if not isinstance(error, SyncBusy):
+                    raise
                 if not wait:
                     raise _busy(name, str(error)) from None
                 time.sleep(_POLL_SECONDS)
             else:
-                return cls(database, sync_id, token, _Heart.start(database, sync_id, token))
+                return cls(database, sync_id, token, lock or _Heart.start(database, sync_id, token))
 
     def release(self) -> None:
         """Give the lease back; may be called more than once."""
@@ -79,8 +81,8 @@ class Lease:
 def holder_of(database: Database, path: Path, sync_id: str) -> str | None:
     """Say who holds a sync right now; `path` is its lock file, for databases that need one."""
     if database.lease_seconds is None and not _is_held(path):
-        return None
-    return database.holder(sync_id)
+        return database.joined.holder(sync_id)
+    return database.holder(sync_id) or database.joined.holder(sync_id)
 
 
 def _me() -> str:

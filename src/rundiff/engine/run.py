@@ -62,6 +62,8 @@ class Execution:
         self.baseline = baseline
         self._began = time.monotonic()
         self.forget: tuple[str, ...] = ()
+        self.settled: set[tuple[int, int]] = set()
+        """Failures of earlier runs, as (run, sequence), that this run settles whatever it delivers."""
 
     @classmethod
     def begin(cls, session: Session, kind: RunKind, baseline: Baseline) -> Execution:
@@ -284,7 +286,11 @@ class Execution:
             return [(f.run, f.sequence) for f in before]
         keys = {f.primary_key_signature for f in before if f.primary_key_signature is not None}
         settled = again | logged_keys(changes, keys)
-        return [(f.run, f.sequence) for f in before if f.primary_key_signature in settled]
+        return [
+            (f.run, f.sequence)
+            for f in before
+            if f.primary_key_signature in settled or (f.run, f.sequence) in self.settled
+        ]
 
     def _quarantine(self, changes: ChangeSet, now: datetime) -> set[bytes]:
         """Set aside what never became a write record: conflicts, records without a valid key."""
@@ -368,7 +374,7 @@ class Execution:
             stored = {**self.run.result, "status": "failed", "error": error, "written": written}
             self._store(result=stored)
             left = self.run.sealed.total - written
-            first = f"run {self.run.run} stopped while delivering; the next run first delivers the other {left:,} changes"
+            first = f"run {self.run.run} stopped while delivering; the next run delivers its other {left:,} changes first"
             return replace(result, counts=replace(result.counts, written=written), warnings=(first,))
         self._store(status=RunStatus.FAILED, finished_at=self._now(), result=result.as_json())
         if self.run.sealed is not None:
@@ -396,7 +402,7 @@ def sweep(session: Session) -> None:
     backends.log.retain(sync.sync_id, session.token, logs, held)
     backends.home.drop_spools(sync.sync_id)
     oldest = backends.database.now() - timedelta(days=backends.retention_days)
-    keep = set()
+    keep = set(backends.database.joined.objects(sync.sync_id))
     for run in runs:
         if run.finished_at is not None and run.finished_at >= oldest:
             keep.update(run.details.get("objects", ()))

@@ -113,16 +113,23 @@ class Session:
 
     @classmethod
     def open(
-        cls, backends: Backends, settings: SyncSettings, destination: Destination, source: str
+        cls,
+        backends: Backends,
+        settings: SyncSettings,
+        destination: Destination,
+        source: str,
+        *,
+        joined: str | None = None,
     ) -> Session:
         """Find or create the sync of these settings and take its lease.
 
-        Raises `SyncMismatch` if it is stored with another key or destination, and `SyncBusy`.
+        Raises `SyncMismatch` if it is stored with another key or destination, and `SyncBusy`. `joined` names
+        the joined run that is to be sealed.
         """
         database = backends.database
         wanted, known = refuse_other(backends, settings, destination, source)
         sync = known or database.create(wanted)
-        session = cls.take(backends, sync, destination, wait=settings.wait)
+        session = cls.take(backends, sync, destination, wait=settings.wait, joined=joined)
         try:
             sync = database.get(sync.sync_id)
             if sync.established:
@@ -142,11 +149,21 @@ class Session:
 
     @classmethod
     def take(
-        cls, backends: Backends, sync: StoredSync, destination: Destination | None, *, wait: bool = False
+        cls,
+        backends: Backends,
+        sync: StoredSync,
+        destination: Destination | None,
+        *,
+        wait: bool = False,
+        joined: str | None = None,
     ) -> Session:
         """Take the lease of a sync that exists."""
         lease = Lease.take(
-            backends.home.lock(sync.sync_id), backends.database, (sync.sync_id, sync.name), wait=wait
+            backends.home.lock(sync.sync_id),
+            backends.database,
+            (sync.sync_id, sync.name),
+            wait=wait,
+            joined=joined,
         )
         session = cls(backends, sync, lease, destination)
         session.refresh()

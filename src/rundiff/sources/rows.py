@@ -19,7 +19,7 @@ from rundiff.sources.pythontypes import arrow_column
 from rundiff.sources.spelling import Mask
 from rundiff.sources.texttypes import shortened
 
-__all__ = ["RowsReading", "RowsSource"]
+__all__ = ["RowsReading", "RowsSource", "wider_pin"]
 
 BATCH_ROWS = 10_000
 
@@ -109,7 +109,7 @@ class RowsReading:
         pin = self._pins.setdefault(name, found)
         if pin == found:
             return array, unsignable
-        for candidate in (pin, _wider(pin, found)):
+        for candidate in (pin, wider_pin(pin, found)):
             if candidate == "mixed" or _changes_values(array.type, arrow_type_of(candidate)):
                 continue
             fitted, misfit = conform(array, candidate)
@@ -152,7 +152,7 @@ def _changes_values(found: pa.DataType, target: pa.DataType) -> bool:
     return pair in {(True, False, False, True), (False, True, True, False)}
 
 
-def _wider(pin: str, found: str) -> str:
+def wider_pin(pin: str, found: str) -> str:
     """Give the pin that keeps the values of both, as far as one does."""
     old, new = arrow_type_of(pin), arrow_type_of(found)
     if kind.is_integer(old) and kind.is_integer(new):
