@@ -130,6 +130,22 @@ class Sync:
         with self._workspace() as workspace:
             return workspace.discard(self.name)
 
+    def retry(self, key: Mapping[str, Any] | None = None) -> RunResult:
+        """Send what is set aside again, in a run of its own; with `key`, only that record.
+
+        Raises `StateChanged` if nothing is set aside that could be sent.
+        """
+        with self._workspace() as workspace:
+            return workspace.retry(self.name, key, self._settings.destination)
+
+    def discard_record(self, key: Mapping[str, Any]) -> int:
+        """Drop what is set aside of one record, and give the number of entries.
+
+        The baseline stays as it is: a run that reads the record and finds it different tries again.
+        """
+        with self._workspace() as workspace:
+            return workspace.discard_record(self.name, key)
+
     def reset(self) -> None:
         """Forget the baseline, key and destination; runs keep their numbers and history."""
         with self._workspace() as workspace:

@@ -99,6 +99,10 @@ class Project:
         )
         return fill(fill(settings, values), _converted(overrides or {}))
 
+    def destination(self, name: str) -> DestinationOptions | None:
+        """Give the destination of a sync with its options and secrets; None where the file has no such sync."""
+        return self.settings(name).destination if name in self.syncs else None
+
     def destination_url(self, name: str) -> str | None:
         """Give the destination of a sync with its secrets, or None where the file has no such sync."""
         table = self.syncs.get(name)

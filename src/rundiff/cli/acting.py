@@ -1,19 +1,31 @@
-"""`rundiff approve`, `discard`, `reset`, `rollback` and `rebuild`: a person decides."""
+"""`rundiff approve`, `retry`, `discard`, `reset`, `rollback` and `rebuild`: a person decides."""
 
 from __future__ import annotations
 
 import re
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from rundiff.cli.invocation import Invocation, common_options
 from rundiff.cli.jobs import Job, combined, perform
+from rundiff.cli.looking import parse_key
 from rundiff.cli.values import plural
 from rundiff.errors import ConfigurationError
 from rundiff.model import RunKind
 
-__all__ = ["approve_command", "discard_command", "rebuild_command", "reset_command", "rollback_command"]
+if TYPE_CHECKING:
+    from rundiff.engine.workspace import Workspace
+
+__all__ = [
+    "approve_command",
+    "discard_command",
+    "rebuild_command",
+    "reset_command",
+    "retry_command",
+    "rollback_command",
+]
 
 _DIGEST = re.compile(r"[0-9a-fA-F]{8,64}")
 
@@ -44,12 +56,56 @@ def approve_command(invocation: Invocation, name: str, digest: str | None) -> in
     return combined([outcome.code for outcome in perform(invocation, [job])])
 
 
-@click.command("discard", short_help="Drop what a guard held.")
+@click.command("retry", short_help="Send what was set aside again.")
 @click.argument("name")
+@click.option("--record", metavar="KEY", help="Only this record; KEY as in `rundiff history`.")
+@common_options(quiet=True)
+@click.pass_obj
+def retry_command(invocation: Invocation, name: str, record: str | None) -> int:
+    """Send the records that were refused, or whose outcome is unknown, again, in a run of its own.
+
+    The data are those of the write log, under new idempotency keys. What is refused again stays set
+    aside.
+    """
+    invocation.require_home()
+    destination = invocation.project.destination(name)
+    job = Job(
+        name,
+        lambda workspace, _: workspace.retry(
+            name, None if record is None else _record_key(workspace, name, record), destination
+        ),
+        to_stdout=None,
+        kind=RunKind.RETRY,
+    )
+    return combined([outcome.code for outcome in perform(invocation, [job])])
+
+
+def _record_key(workspace: Workspace, name: str, text: str) -> dict[str, str]:
+    sync, _ = workspace.show(name)
+    return parse_key(text, sync.primary_key)
+
+
+@click.command("discard", short_help="Drop what a guard held, or what is set aside of a record.")
+@click.argument("name")
+@click.option(
+    "--record", metavar="KEY", help="Drop what is set aside of this record; KEY as in `rundiff history`."
+)
 @common_options()
 @click.pass_obj
-def discard_command(invocation: Invocation, name: str) -> None:
-    """Drop what a guard held; the next complete run finds it anew."""
+def discard_command(invocation: Invocation, name: str, record: str | None) -> None:
+    """Drop what a guard held; the next complete run finds it anew.
+
+    With --record, drop what is set aside of that record instead. The baseline stays as it is: a run
+    that reads the record and finds it different tries again.
+    """
+    if record is not None:
+        with invocation.existing_workspace() as workspace:
+            dropped = workspace.discard_record(name, _record_key(workspace, name, record))
+        if invocation.as_json:
+            invocation.json([{"sync": name, "record": record, "dropped": dropped}])
+            return
+        invocation.tell(f"{name}: dropped what was set aside of the record {record}.")
+        return
     with invocation.existing_workspace() as workspace:
         held = workspace.discard(name)
     if invocation.as_json:

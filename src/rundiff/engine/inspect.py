@@ -155,7 +155,7 @@ def _status(run: StoredRun, sequence: int, sync: StoredSync, failed: Mapping[int
 
 def history(backends: Backends, sync: StoredSync, key: Mapping[str, Any]) -> Sequence[HistoryEntry]:
     """Find every write record of one key, oldest first."""
-    wanted = _signature(backends, sync, key)
+    wanted = key_signature(backends, sync, key)
     entries: list[HistoryEntry] = []
     before: Mapping[str, Any] | None = None
     runs = backends.log.runs_of(sync.sync_id, [wanted])
@@ -189,7 +189,8 @@ def history(backends: Backends, sync: StoredSync, key: Mapping[str, Any]) -> Seq
     return entries
 
 
-def _signature(backends: Backends, sync: StoredSync, key: Mapping[str, Any]) -> bytes:
+def key_signature(backends: Backends, sync: StoredSync, key: Mapping[str, Any]) -> bytes:
+    """Sign the key of one record; text is matched to the key's pinned types."""
     missing = [name for name in sync.primary_key if name not in key]
     if missing:
         raise ConfigurationError(

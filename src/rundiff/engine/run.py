@@ -374,8 +374,8 @@ class Execution:
             stored = {**self.run.result, "status": "failed", "error": error, "written": written}
             self._store(result=stored)
             left = self.run.sealed.total - written
-            first = f"run {self.run.run} stopped while delivering; the next run delivers its other {left:,} changes first"
-            return replace(result, counts=replace(result.counts, written=written), warnings=(first,))
+            then = f"run {self.run.run} stopped while delivering; the next run first delivers the {left:,} others"
+            return replace(result, counts=replace(result.counts, written=written), warnings=(then,))
         self._store(status=RunStatus.FAILED, finished_at=self._now(), result=result.as_json())
         if self.run.sealed is not None:
             self.session.backends.log.drop(self._sync.sync_id, self.run.run, self.session.token)

@@ -154,6 +154,29 @@ class Workspace:
                 run=held.run, what=held.what, count=held.count, reason=held.reason, digest=held.digest
             )
 
+    def retry(
+        self, name: str, key: Mapping[str, Any] | None = None, destination: DestinationOptions | None = None
+    ) -> RunResult:
+        """Send what is set aside again, in a run of its own; with `key`, only that record.
+
+        `destination` brings back what is not stored of it, such as secrets. Raises `StateChanged` if there
+        is nothing to send.
+        """
+        from rundiff.engine.recovery import recover
+        from rundiff.engine.retrying import retry
+
+        settings = self._stored_settings(name, None, destination)
+        with self._take(name, open_sink(settings.destination, refuse_caller=name)) as session:
+            recover(session, settings)
+            return retry(session, settings, key)
+
+    def discard_record(self, name: str, key: Mapping[str, Any]) -> int:
+        """Drop what is set aside of one record, and give the number of entries."""
+        from rundiff.engine.retrying import discard_record
+
+        with self._take(name, None) as session:
+            return discard_record(session, key)
+
     def reset(self, name: str) -> None:
         """Forget a sync's baseline, key and destination; runs keep their numbers and history."""
         from rundiff.engine.run import changed, sweep
@@ -196,10 +219,16 @@ class Workspace:
 
         return find_sync(self._backends, name)
 
-    def _stored_settings(self, name: str, url: str | None) -> SyncSettings:
+    def _stored_settings(
+        self, name: str, url: str | None, destination: DestinationOptions | None = None
+    ) -> SyncSettings:
         from rundiff.engine.session import StoredDestination
 
         sync = self._find(name)
+        if destination is not None:
+            return SyncSettings(
+                name=name, source=None, primary_key=sync.primary_key, destination=destination
+            )
         stored = StoredDestination.decode(sync.destination)
         kept = {**stored.options, "url": url or stored.url, "shared_table": sync.shared_table}
         options = msgspec.convert(kept, DestinationOptions)

@@ -253,13 +253,14 @@ class DatabaseSuite:
             lambda d, s, r, t: d.acknowledge(s.sync_id, t, Acknowledged(9, 9)),
             lambda d, s, r, t: d.add_failures(s.sync_id, t, [a_failure(r.run, 9)]),
             lambda d, s, r, t: d.drop_failures(s.sync_id, t, r.run, [1]),
+            lambda d, s, r, t: d.settle_failures(s.sync_id, t, [(r.run, 1)], "discarded"),
             lambda d, s, r, t: d.commit(
                 changed(r, token=t, status=RunStatus.COMMITTED), changed(s, manifest="stale"), [(r.run, 1)]
             ),
         ],
         ids=[
             *("describe", "set_sync", "heartbeat", "begin_run", "update_run"),
-            *("acknowledge", "add_failures", "drop_failures", "commit"),
+            *("acknowledge", "add_failures", "drop_failures", "settle_failures", "commit"),
         ],
     )
     def test_a_stale_token_changes_nothing(
@@ -367,6 +368,16 @@ class DatabaseSuite:
         database.drop_failures(sync.sync_id, token, run.run, [2, 77])
         assert database.failures(sync.sync_id) == [aside]
         assert database.failures(sync.sync_id, run.run + 1) == []
+
+    def test_failures_are_settled_one_by_one(self, database: Database, sync: StoredSync) -> None:
+        """A discarded entry is no longer open, and keeps its error; the others stay."""
+        token = database.acquire(sync.sync_id, "me", NOW, over=True)
+        run = self.begun(database, sync, token)
+        database.add_failures(sync.sync_id, token, [a_failure(run.run, 1), a_failure(run.run, 2)])
+        database.settle_failures(sync.sync_id, token, [(run.run, 1), (run.run, 77)], "discarded")
+        assert database.failures(sync.sync_id) == [a_failure(run.run, 2)]
+        settled = database.failures(sync.sync_id, run.run)[0]
+        assert (settled.state, settled.error, settled.attempts) == ("discarded", a_failure(1, 1).error, 1)
 
     # Committing
 
