@@ -11,6 +11,7 @@ use arrow_schema::DataType;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
+    RowSelectionPolicy,
 };
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -18,11 +19,15 @@ use rayon::prelude::*;
 
 use crate::exchange::{export, import};
 use crate::pool::pool;
+use crate::segment::prefix;
 use crate::sha::Digest;
 use crate::source::Source;
 
 /// The column that a file is sorted by.
 const KEY: &str = "primary_key_signature";
+
+/// Signatures that are read at a time: few enough to stay in the processor's cache.
+const KEYS: usize = 1 << 13;
 
 /// Which of the wanted signatures a row group has, and the records of those.
 type Found = (Vec<i64>, ArrayRef);
@@ -49,19 +54,40 @@ impl Log {
         self.metadata.metadata().num_row_groups()
     }
 
-    /// Read one column of a row group, all rows or those selected.
-    fn read(&self, group: usize, column: usize, rows: Option<RowSelection>) -> Result<ArrayRef, String> {
-        let total = self.metadata.metadata().row_group(group).num_rows() as usize;
+    fn rows(&self, group: usize) -> usize {
+        self.metadata.metadata().row_group(group).num_rows() as usize
+    }
+
+    fn column(&self, group: usize, column: usize) -> ParquetRecordBatchReaderBuilder<Source> {
         let mask = ProjectionMask::roots(self.metadata.parquet_schema(), [column]);
-        let mut builder =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(self.source.clone(), self.metadata.clone())
-                .with_row_groups(vec![group])
-                .with_projection(mask)
-                .with_batch_size(total.max(1));
-        if let Some(rows) = rows {
-            builder = builder.with_row_selection(rows);
-        }
-        let mut reader = builder.build().map_err(|error| error.to_string())?;
+        ParquetRecordBatchReaderBuilder::new_with_metadata(self.source.clone(), self.metadata.clone())
+            .with_row_groups(vec![group])
+            .with_projection(mask)
+    }
+
+    /// Read the signatures of a row group, some thousand at a time.
+    fn keys(&self, group: usize) -> Result<impl Iterator<Item = Result<ArrayRef, String>>, String> {
+        let reader = self.column(group, self.key).with_batch_size(KEYS).build();
+        Ok(reader.map_err(|error| error.to_string())?.map(|batch| {
+            let batch = batch.map_err(|error| error.to_string())?;
+            let keys = Arc::clone(batch.column(0));
+            if *keys.data_type() != DataType::FixedSizeBinary(32) || keys.null_count() > 0 {
+                return Err(format!("{KEY} is no column of signatures"));
+            }
+            Ok(keys)
+        }))
+    }
+
+    /// Read the selected records of a row group.
+    fn read(&self, group: usize, rows: RowSelection) -> Result<ArrayRef, String> {
+        // Few rows, one by one: skipping the others was measured to take two thirds of decoding all of them.
+        let mut reader = self
+            .column(group, self.wanted_column)
+            .with_batch_size(self.rows(group).max(1))
+            .with_row_selection(rows)
+            .with_row_selection_policy(RowSelectionPolicy::Selectors)
+            .build()
+            .map_err(|error| error.to_string())?;
         let batch: RecordBatch = match reader.next() {
             Some(batch) => batch.map_err(|error| error.to_string())?,
             None => return Err("a row group has fewer rows than it states".to_owned()),
@@ -78,27 +104,30 @@ impl Log {
         if near.is_empty() {
             return Ok(None);
         }
-        let keys = self.read(group, self.key, None)?;
-        if *keys.data_type() != DataType::FixedSizeBinary(32) || keys.null_count() > 0 {
-            return Err(format!("{KEY} is no column of signatures"));
-        }
-        let keys = keys.as_fixed_size_binary();
-        let keys = &keys.values().as_chunks::<32>().0[..keys.len()];
-        let mut hits = Vec::new();
-        let mut rows: Vec<Range<usize>> = Vec::new();
-        let mut from = 0;
-        for at in near {
-            from += keys[from..].partition_point(|key| *key < wanted[at]);
-            if keys.get(from) == Some(&wanted[at]) {
-                hits.push(at as i64);
-                rows.push(from..from + 1);
+        let (mut hits, mut rows) = (Vec::new(), Vec::new());
+        let mut near = near.peekable();
+        let mut before = 0;
+        for keys in self.keys(group)? {
+            let keys = keys?;
+            let keys = keys.as_fixed_size_binary();
+            let keys = &keys.values().as_chunks::<32>().0[..keys.len()];
+            let Some(last) = keys.last() else { break };
+            let mut from = 0;
+            while let Some(at) = near.next_if(|at| wanted[*at] <= *last) {
+                from += gallop(&keys[from..], &wanted[at]);
+                if keys.get(from) == Some(&wanted[at]) {
+                    hits.push(at as i64);
+                    rows.push(before + from..before + from + 1);
+                }
             }
+            before += keys.len();
         }
         if hits.is_empty() {
             return Ok(None);
         }
-        let selection = RowSelection::from_consecutive_ranges(rows.into_iter(), keys.len());
-        let records = self.read(group, self.wanted_column, Some(selection))?;
+        let total = self.rows(group);
+        let selection = RowSelection::from_consecutive_ranges(rows.into_iter(), total);
+        let records = self.read(group, selection)?;
         if records.len() != hits.len() {
             return Err("a row group gave another number of records than were asked for".to_owned());
         }
@@ -117,6 +146,20 @@ impl Log {
         let end = wanted.partition_point(|key| &key[..most.len().min(32)] <= most);
         start..end.max(start)
     }
+}
+
+/// Count the keys below a wanted one, which is not far: double the step, then halve.
+fn gallop(keys: &[Digest], wanted: &Digest) -> usize {
+    let below = |key: &Digest| {
+        let (first, last) = (prefix(key), prefix(wanted));
+        first < last || (first == last && key < wanted)
+    };
+    let mut end = 1;
+    while end < keys.len() && below(&keys[end]) {
+        end *= 2;
+    }
+    let start = end / 2;
+    start + keys[start..keys.len().min(end)].partition_point(below)
 }
 
 /// Find the records of ascending signatures, row group by row group: lists of (which of the signatures,

@@ -185,7 +185,14 @@ class ParquetFolder:
             path = self._folder / f".run-{self._run:08d}.{target.sync_id}.{target.token}.part"
             schema = rows.schema.with_metadata({_OWNER: target.sync_id.encode()})
             file = path.open("wb")
-            writer = pq.ParquetWriter(file, schema, compression="zstd")
+            # What differs from row to row would fill a dictionary for nothing.
+            repeating = [
+                "sync",
+                "run",
+                "action",
+                *(f"data.{f.name}" for f in _members(schema.field("data").type)),
+            ]
+            writer = pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=repeating)
             self._open = _Open(path, schema, file, writer)
         self._open.writer.write_table(rows.cast(self._open.schema))
 
@@ -249,6 +256,10 @@ def _rows(target: Target, batch: ChangeBatch) -> pa.Table:
         "idempotency_key": key,
     }
     return pa.table(columns)
+
+
+def _members(kind: pa.DataType) -> list[pa.Field]:
+    return list(kind) if pa.types.is_struct(kind) else []
 
 
 def _plain_struct(array: pa.Array) -> pa.Array:

@@ -61,7 +61,7 @@ class PreviousRecords:
         if self._cached is not None:
             return self._cached.type
         kind: pa.DataType = pa.null()
-        for run in np.unique(runs).tolist():
+        for run in _distinct(runs):
             if run not in self._types:
                 known: pa.DataType = pa.null()
                 for path in self._paths(run):
@@ -103,7 +103,7 @@ class PreviousRecords:
         wanted = words(signatures)
         parts: list[pa.Array] = []
         places: list[npt.NDArray[np.int64]] = []
-        for run in np.unique(written_run).tolist():
+        for run in _distinct(written_run):
             rows = np.flatnonzero(written_run == run)
             rows = rows[argsort(wanted[rows])]
             for path in self._paths(run):
@@ -121,6 +121,13 @@ class PreviousRecords:
         index[np.concatenate(places)] = np.arange(sum(len(p) for p in places))
         chosen = pa.array(index, mask=index < 0)
         return pa.concat_arrays(parts).take(chosen)
+
+
+def _distinct(numbers: npt.NDArray[np.int64]) -> list[int]:
+    """Give each number once, ascending; np.unique would import masked arrays first."""
+    ascending = np.sort(numbers)
+    distinct: list[int] = ascending[np.diff(ascending, prepend=-1) > 0].tolist()
+    return distinct
 
 
 def _matches(path: Path, wanted: pa.Array, kind: pa.DataType) -> list[tuple[Rows, pa.Array]]:
