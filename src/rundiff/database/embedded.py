@@ -403,19 +403,6 @@ class EmbeddedDatabase:
                 [(state, self.now().isoformat(), sync_id, number, sequence) for number, sequence in entries],
             )
 
-    def settle_failures(
-        self, sync_id: str, token: int, entries: Sequence[tuple[int, int]], state: str
-    ) -> None:
-        """Put entries into another state."""
-        with self._transaction(sync_id, token):
-            self._db.executemany(
-                "UPDATE failures SET state = ?, updated_at = ? WHERE sync_id = ? AND run = ? AND sequence = ?",
-                [
-                    (state, self.now().isoformat(), sync_id, number, sequence)
-                    for number, sequence in entries
-                ],
-            )
-
     def failures(self, sync_id: str, run: int | None = None) -> Sequence[Failure]:
         """List failures: the open ones, or all those of one run."""
         where, value = ("state = ?", "open") if run is None else ("run = ?", run)
