@@ -1,5 +1,6 @@
 # make demo    see Rundiff at work on a real table
 # make test    run the whole test suite
+# make bench   measure Rundiff beside its peers, some minutes (docs/benchmarks.md)
 # make check   ruff, mypy, the order of imports, and the documentation's own code
 #
 # Needs Python 3.11 or newer and nothing else; everything is installed into .venv. The native core is
@@ -13,13 +14,17 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 BUILT_FROM := pyproject.toml setup.py $(wildcard native/Cargo.* native/src/*.rs)
 
-.PHONY: demo test check clean
+.PHONY: demo test bench check clean
 
 demo: $(VENV)/.package
 	@demo/run "$(abspath $(BIN))"
 
 test: $(VENV)/.development
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+bench: $(VENV)/.development
+	$(BIN)/python -m pip --disable-pip-version-check --quiet install --group bench
+	$(BIN)/python -m benchmarks
 
 check: $(VENV)/.development
 	$(BIN)/ruff check .
