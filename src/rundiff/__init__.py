@@ -24,8 +24,9 @@ from rundiff.errors import (
 )
 
 if TYPE_CHECKING:
-    from rundiff.api import Run, Sync, changes, sync
-    from rundiff.model import SyncWriteRecord
+    from rundiff.api import Sync, changes, sync
+    from rundiff.joined import Run
+    from rundiff.model import RunResult, SyncWriteRecord
     from rundiff.signing import signature
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "PolicyViolation",
     "RecordsRefused",
     "Run",
+    "RunResult",
     "RundiffError",
     "SourceError",
     "StateChanged",
@@ -53,7 +55,8 @@ __all__ = [
 ]
 
 _LAZY = {
-    "Run": "rundiff.api",
+    "Run": "rundiff.joined",
+    "RunResult": "rundiff.model",
     "Sync": "rundiff.api",
     "SyncWriteRecord": "rundiff.model",
     "changes": "rundiff.api",

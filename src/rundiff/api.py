@@ -23,10 +23,7 @@ if TYPE_CHECKING:
     from rundiff.engine.run import Execution
     from rundiff.engine.session import Session
 
-__all__ = ["Changes", "Options", "Run", "Sync", "changes", "sync"]
-
-Run = RunResult
-"""What one run did."""
+__all__ = ["Arguments", "Changes", "Options", "Sync", "changes", "storage_of", "sync"]
 
 
 class Options(TypedDict, total=False):
@@ -39,18 +36,30 @@ class Options(TypedDict, total=False):
     expected_rows: int
     exclude: Sequence[str]
     include: Sequence[str]
+    scope: Literal["full", "incremental", "partition"]
+    partition: Mapping[str, Any]
+    partition_by: Sequence[str]
+    partitions: Sequence[Any]
+    cursor: str
+    full_every: str
     max_deletes: int
     max_delete_percent: float
     min_records: int
     max_updates_percent: float
     max_creates_percent: float
     allow_empty: bool
+    max_drop_percent: float
+    sentinel: Mapping[str, Any]
+    on_guard: Literal["hold_deletes", "hold_run", "fail"]
+    approval_expires: str
     on_invalid_key: Literal["skip", "quarantine", "fail"]
     on_conflict: str | Callable[[list[dict[str, Any]]], dict[str, Any]]
     on_lost_baseline: Literal["fail", "rebaseline", "resend"]
     on_existing: Literal["overwrite", "keep", "fail"]
     on_new_field: Literal["update", "fail"]
     on_dropped_field: Literal["update", "fail"]
+    delete_after_misses: int
+    deleted_when: str
     shared_table: bool
     mode: Literal["mirror", "soft_delete", "append", "history"]
     full_refresh: bool
@@ -70,8 +79,9 @@ class Sync:
     """A named flow: one source, one primary key, one destination.
 
     Args:
-        source: a path or glob, an iterable of mappings, or an object that speaks the Arrow PyCapsule
-            interface (pyarrow, polars, pandas, duckdb).
+        source: a path or glob, an iterable of mappings, an object that speaks the Arrow PyCapsule
+            interface (pyarrow, polars, pandas, duckdb), or a function that takes a `ReadRequest` (the
+            scope, the partitions, the cursor's highest value so far) and returns one of these.
         primary_key: the field or fields that identify a record.
         name: under which the sync's state is kept; derived from a path when left out.
         destination: a database URL, a path ending in .jsonl or .parquet, or `-`; None when the caller
@@ -97,7 +107,7 @@ class Sync:
         **options: Unpack[Arguments],
     ) -> None:
         fields = [primary_key] if isinstance(primary_key, str) else list(primary_key)
-        self._storage, kept = _storage(home, options)
+        self._storage, kept = storage_of(home, options)
         self._settings = ad_hoc(_path(source), fields, destination, into, name, kept)
 
     @property
@@ -200,7 +210,7 @@ def changes(
     early or raising commits nothing: the next run finds the same changes again.
     """
     fields = [primary_key] if isinstance(primary_key, str) else list(primary_key)
-    place, kept = _storage(home, options)
+    place, kept = storage_of(home, options)
     settings = ad_hoc(_path(source), fields, None, None, name or _default_name(source), kept)
     return Changes(settings, place)
 
@@ -215,7 +225,7 @@ def _path(source: Any) -> Any:
     return os.fspath(source) if isinstance(source, os.PathLike) else source
 
 
-def _storage(
+def storage_of(
     home: str | os.PathLike[str] | None, options: Mapping[str, Any]
 ) -> tuple[Storage, dict[str, Any]]:
     """Say where the state is kept, and give the options without what says so."""

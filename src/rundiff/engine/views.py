@@ -9,7 +9,17 @@ from typing import Any
 
 from rundiff.model import Action, Counts, RunResult
 
-__all__ = ["Change", "FieldSchema", "HeldSet", "HistoryEntry", "Plan", "Progress", "RunView", "SyncView"]
+__all__ = [
+    "Change",
+    "FieldSchema",
+    "HeldSet",
+    "HistoryEntry",
+    "JoinedView",
+    "Plan",
+    "Progress",
+    "RunView",
+    "SyncView",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +129,26 @@ class HistoryEntry:
     at: datetime
     change: Change
     status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinedView:
+    """How far a run of several workers has come."""
+
+    run: str
+    """Its name."""
+    batches: tuple[str, ...]
+    """Those that are in, in order."""
+    missing: tuple[str, ...]
+    """Those that were announced by name and are not in."""
+    lacking: int
+    """How many of the announced ones are not in."""
+    working: tuple[str, ...]
+    """Workers that have not reported done."""
+    announced: bool
+    """Whether it was said which batches there are, or how many."""
+    result: RunResult | None
+    """Once it was sealed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rundiff.durable import sync_folder
 from rundiff.stores.blobs import digest_of_file
+from rundiff.stores.contract import is_share
 
 __all__ = ["LocalCopies"]
 
@@ -34,8 +35,15 @@ class LocalCopies:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def keep(self, sync_id: str, path: Path) -> Path:
-        """Take a file of the workspace over as the copy of the object of its name."""
+    def keep(self, sync_id: str, path: Path) -> None:
+        """Take a file of the workspace over as the copy of the object of its name, which was just sent."""
+        if is_share(path.name):
+            # Read once, and seldom here.
+            path.unlink()
+        else:
+            self._take(sync_id, path)
+
+    def _take(self, sync_id: str, path: Path) -> Path:
         target = self._root / sync_id / path.name
         os.replace(path, target)
         sync_folder(target.parent)
@@ -68,7 +76,7 @@ class LocalCopies:
             os.replace(path, named)
         finally:
             path.unlink(missing_ok=True)
-        return self.keep(sync_id, named)
+        return self._take(sync_id, named)
 
     def drop(self, sync_id: str, names: Iterable[str]) -> None:
         """Remove copies, and files of the workspace, which are called `new/…`."""
@@ -90,6 +98,9 @@ class LocalCopies:
         with contextlib.suppress(OSError):  # another process may do the same
             files = [path for path in (self._root / sync_id).iterdir() if path.is_file()]
             files.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
-            for path in files[_KEPT:]:
+            # Apart, so that shares never push out the baseline, which the next run needs again.
+            shares = [path for path in files if is_share(path.name)]
+            others = [path for path in files if not is_share(path.name)]
+            for path in (*shares[_KEPT:], *others[_KEPT:]):
                 path.unlink(missing_ok=True)
                 self._verified.pop(path, None)

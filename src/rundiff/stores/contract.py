@@ -23,10 +23,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["LIFETIME", "SignatureStore", "StoreReport", "is_manifest"]
+__all__ = ["LIFETIME", "SHARE", "SignatureStore", "StoreReport", "is_manifest", "is_share"]
 
 LIFETIME = 7 * 24 * 3600.0
 """Seconds that stores which let objects expire keep what a run leaves, unless it is touched."""
+
+SHARE = "share-"
+"""What the names of shares begin with: what batches of joined runs left, read once, by who seals the run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,3 +89,8 @@ class SignatureStore(Protocol):
 def is_manifest(name: str) -> bool:
     """Tell manifests from segments by their names."""
     return name.startswith("manifest-")
+
+
+def is_share(name: str) -> bool:
+    """Tell the shares of joined runs from what baselines consist of."""
+    return name.startswith(SHARE)

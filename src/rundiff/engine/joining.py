@@ -1,0 +1,529 @@
+"""A run that several workers make together: join it, hand batches in, seal it.
+
+Each worker reads, signs and looks its batches up by itself, and leaves a share of each in the signature store; the
+database says which share counts for which batch. Who seals takes the sync's lease, and with it the fencing
+token: from then on nothing more is taken. Docs: decisions/0011-workers-of-one-run.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from rundiff.baseline.baseline import Baseline
+from rundiff.compare.conflicts import parse_strategy
+from rundiff.compare.seen import open_seen
+from rundiff.database.contract import StoredSync
+from rundiff.database.joined import CLOSED, OPEN, JoinedRun, Roster, Terms, refuse_batch
+from rundiff.database.joined import Share as Entry
+from rundiff.destinations.contract import Destination
+from rundiff.engine.finding import lost_sentence
+from rundiff.engine.flow import deliver_changes, failing, find_and_seal
+from rundiff.engine.gathering import WORKERS, GatheringFinder, SharesSource
+from rundiff.engine.reading import ReadingRules, read_all
+from rundiff.engine.recovery import recover
+from rundiff.engine.report import result_from_json
+from rundiff.engine.run import Execution
+from rundiff.engine.session import Backends, Session, open_baseline, refuse_other
+from rundiff.engine.shares import write_share
+from rundiff.engine.spool import Spool
+from rundiff.engine.starting import start
+from rundiff.engine.views import JoinedView, Progress
+from rundiff.errors import (
+    BaselineLost,
+    ConfigurationError,
+    Fenced,
+    PolicyViolation,
+    RundiffError,
+    StateChanged,
+    StorageError,
+    SyncBusy,
+)
+from rundiff.model import BaselineState, RunKind, RunResult
+from rundiff.settings import SyncSettings
+from rundiff.sources import open_source
+from rundiff.sources.contract import ReadRequest, Source
+from rundiff.stores.blobs import digest_of_file
+from rundiff.stores.contract import LIFETIME, SHARE
+
+__all__ = ["IDLE_SECONDS", "Joined", "Joining"]
+
+log = logging.getLogger("rundiff")
+
+IDLE_SECONDS = 3600.0
+"""Without a sign of life for so long, a joined run no longer keeps others from its sync."""
+_PATIENCE = 15.0
+"""Seconds to wait for a run that another worker is just beginning."""
+_POLL = 0.2
+_OWN_TO_THE_SEALER = ("name", "source", "destination", "guards", "batch_size", "wait", "named")
+_ONE_READER = (
+    "scope",
+    "partition",
+    "partition_by",
+    "partitions",
+    "cursor",
+    "full_every",
+    "sentinel",
+    "deleted_when",
+)
+"""Options that need one process to read the source."""
+_POLICIES_OF_WORKERS = ("on_conflict", "on_invalid_key", "on_lost_baseline")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joining:
+    """How a worker joins."""
+
+    run: str
+    batches: tuple[str, ...] | None = None
+    expected: int | None = None
+    worker: str | None = None
+    """None: the process and its host."""
+    idle_seconds: float = IDLE_SECONDS
+
+
+class Joined:
+    """A worker's part in a joined run."""
+
+    def __init__(
+        self, backends: Backends, settings: SyncSettings, destination: Destination, joining: Joining
+    ) -> None:
+        """Join the run, or begin it.
+
+        Raises `SyncBusy` while another run has the sync, and `ConfigurationError` if the workers disagree.
+        """
+        _check(joining)
+        _refuse_one_reader(settings)
+        self._backends = backends
+        self._settings = settings
+        self._destination = destination
+        self._worker = joining.worker or f"process {os.getpid()} on {socket.gethostname()}"
+        self._baseline: Baseline | None = None
+        self._last_sign = 0.0
+        joined = self._find_or_begin(joining)
+        self._joined = joined
+        self._refuse_other_options(joined)
+        if joined.state == OPEN:
+            self._joined = self._tables.change(joined, lambda roster: self._entered(roster, joining))
+            self._last_sign = time.monotonic()
+
+    # Joining
+
+    @property
+    def _tables(self) -> Any:
+        return self._backends.database.joined
+
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+        return self._joined.name
+
+    @property
+    def _sync(self) -> StoredSync:
+        return self._backends.database.get(self._joined.sync_id)
+
+    def _find_or_begin(self, joining: Joining) -> JoinedRun:
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            found = self._found(joining.run)
+            if found is not None:
+                return found
+            try:
+                return self._begin(joining)
+            except SyncBusy:
+                # Another worker may be beginning the same run; its lease ends when the run has begun.
+                if not self._settings.wait and time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL)
+
+    def _found(self, run: str) -> JoinedRun | None:
+        database = self._backends.database
+        _, sync = refuse_other(self._backends, self._settings, self._destination, WORKERS)
+        joined: JoinedRun | None = None if sync is None else database.joined.find(sync.sync_id, run)
+        if joined is None or joined.state == CLOSED:
+            return joined
+        # Looked at afterwards: a run of that name that another one has overtaken may be begun anew.
+        return joined if joined.token == database.get(joined.sync_id).token else None
+
+    def _begin(self, joining: Joining) -> JoinedRun:
+        settings = msgspec.structs.replace(self._settings, wait=False)
+        with Session.open(self._backends, settings, self._destination, WORKERS) as session:
+            recover(session, settings)
+            started = start(self._backends, settings, (session.destination, session.target), session.sync)
+            if started.state is BaselineState.LOST and settings.policies.on_lost_baseline == "fail":
+                raise BaselineLost(lost_sentence(settings.name, started.lost_reason or "unknown"))
+            now = self._backends.database.now()
+            joined = JoinedRun(
+                sync_id=session.sync.sync_id,
+                name=joining.run,
+                token=session.token,
+                expires_at=now + timedelta(seconds=joining.idle_seconds),
+                terms=Terms(
+                    manifest=session.sync.manifest if started.state is BaselineState.FOUND else None,
+                    baseline=str(started.state),
+                    options=self._options(),
+                    idle_seconds=joining.idle_seconds,
+                    started_at=now,
+                ),
+            )
+            self._tables.begin(joined)
+            return joined
+
+    def _options(self) -> dict[str, str]:
+        """Give what workers must agree on, by name, as JSON: all that decides what becomes of a record."""
+        settings = self._settings
+        key = self._backends.signing_key
+        chosen: dict[str, Any] = {"signing key": None if key is None else key.id}
+        for name in settings.__struct_fields__:
+            value = getattr(settings, name)
+            if name in _OWN_TO_THE_SEALER:
+                continue
+            if not isinstance(value, msgspec.Struct):
+                chosen[name] = value
+                continue
+            for field in value.__struct_fields__:
+                if field != "expected_rows" and (name != "policies" or field in _POLICIES_OF_WORKERS):
+                    chosen[field] = getattr(value, field)
+        return {name: msgspec.json.encode(value, enc_hook=_named).decode() for name, value in chosen.items()}
+
+    def _refuse_other_options(self, joined: JoinedRun) -> None:
+        mine, theirs = self._options(), joined.terms.options
+        if joined.state == CLOSED:
+            return
+        for name in sorted({*mine, *theirs}):
+            if mine.get(name) != theirs.get(name):
+                raise ConfigurationError(
+                    f"run {joined.name} of sync {self._settings.name} was begun with another {name} than this worker "
+                    "has; start all workers with the same options"
+                )
+
+    def _entered(self, roster: Roster, joining: Joining) -> Roster:
+        for name, mine, theirs in (
+            ("batches", joining.batches and tuple(sorted(joining.batches)), roster.batches),
+            ("expected", joining.expected, roster.expected),
+        ):
+            if mine is not None and theirs is not None and mine != theirs:
+                raise ConfigurationError(
+                    f"run {joining.run} of sync {self._settings.name}: another worker announced other {name}; "
+                    "start all workers with the same, or announce them in one only"
+                )
+        return Roster(
+            batches=roster.batches if joining.batches is None else tuple(sorted(joining.batches)),
+            expected=roster.expected if joining.expected is None else joining.expected,
+            workers={**roster.workers, self._worker: False},
+        )
+
+    # Batches
+
+    def add(self, records: Any, batch: str) -> bool:
+        """Hand a batch in; False if it was in already, which changes nothing and reads nothing.
+
+        Raises `Fenced` if the run takes no more batches, and `SourceError` and its like if the records can't be
+        read; nothing of the batch is kept then.
+        """
+        _check_batch(batch)
+        joined = self._current()
+        have = {entry.batch for entry in self._tables.shares(joined.sync_id, joined.name)}
+        if batch in have:
+            return False
+        self._refuse_overtaken(joined)
+        if joined.state != OPEN:
+            raise Fenced(
+                f"sync {self._settings.name}: run {joined.name} was sealed before batch {batch} came; nothing of the "
+                "batch is used. The next run finds what it holds"
+            )
+        refuse_batch(joined, have, batch)
+        source = open_source(records)
+        if source.location != "rows":
+            raise ConfigurationError(
+                f"sync {self._settings.name}: a batch is rows, or a table with the Arrow PyCapsule interface; read "
+                f"{source.location} first, such as by pyarrow.dataset.Scanner.to_reader()"
+            )
+        folder = self._backends.home.new_spool(joined.sync_id)
+        try:
+            entry = self._share(source, batch, Spool(folder))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            taken: bool = self._tables.add(joined, entry)
+        except RundiffError:
+            self._drop(joined, [entry.object])
+            raise
+        if not taken:
+            self._drop(joined, [entry.object])
+        self._last_sign = time.monotonic()
+        return taken
+
+    def _share(self, source: Source, batch: str, spool: Spool) -> Entry:
+        """Read a batch and leave its share in the store."""
+        settings, baseline = self._settings, self._open_baseline()
+        manifest = baseline.manifest
+        strategy = parse_strategy(settings.policies.on_conflict)
+        rules = ReadingRules(
+            primary_key=settings.primary_key,
+            comparison=settings.comparison,
+            strategy=strategy,
+            signing_key=self._backends.signing_key,
+            full_refresh=settings.full_refresh,
+            keep_invalid=settings.policies.on_invalid_key == "quarantine",
+        )
+        request = ReadRequest(
+            options=settings.reading,
+            primary_key=settings.primary_key,
+            pins=None if manifest is None else manifest.pins,
+        )
+        seen = open_seen(baseline.positions, keep_all=strategy.kind == "function")
+        with source.open(request) as reading:
+            read = read_all(reading, rules, baseline, (seen, spool), self._sign_of_life)
+        if read.invalid_keys and settings.policies.on_invalid_key == "fail":
+            raise PolicyViolation(
+                f"sync {settings.name}, batch {batch}: {read.invalid_keys:,} records have no valid key, such as "
+                f"{read.samples['invalid_keys'][0]}, and on_invalid_key is fail. Nothing of the batch was kept"
+            )
+        store, sync_id = self._backends.store, self._joined.sync_id
+        path = store.workspace(sync_id) / f"{SHARE}{uuid.uuid4().hex}"
+        try:
+            write_share(path, None if manifest is None else manifest.name, read, (seen, spool))
+            digest = digest_of_file(path)
+            store.put(sync_id, path)
+        finally:
+            path.unlink(missing_ok=True)
+        return Entry(
+            batch=batch,
+            object=path.name,
+            digest=digest,
+            records=read.records,
+            worker=self._worker,
+            added_at=self._backends.database.now(),
+        )
+
+    def _open_baseline(self) -> Baseline:
+        if self._baseline is None:
+            manifest = self._joined.terms.manifest
+            try:
+                self._baseline = (
+                    Baseline.empty()
+                    if manifest is None
+                    else open_baseline(self._backends, self._sync, manifest)
+                )
+            except BaselineLost as error:
+                raise BaselineLost(lost_sentence(self._settings.name, str(error))) from error
+        return self._baseline
+
+    def _sign_of_life(self, progress: Progress) -> None:
+        # By the thread that reads, between batches: the embedded database's connection is not for two.
+        if time.monotonic() - self._last_sign > min(60.0, self._joined.terms.idle_seconds / 4):
+            self._tables.change(self._joined, lambda roster: roster)
+            self._last_sign = time.monotonic()
+        if self._backends.progress is not None:
+            self._backends.progress(progress)
+
+    def done(self) -> None:
+        """Report that this worker hands in no more batches; may be called again."""
+        joined = self._current()
+        if joined.state == OPEN:
+            me = self._worker
+            self._tables.change(
+                joined, lambda roster: msgspec.structs.replace(roster, workers={**roster.workers, me: True})
+            )
+
+    def view(self) -> JoinedView:
+        """Tell how far the run has come."""
+        joined = self._current()
+        have = tuple(entry.batch for entry in self._tables.shares(joined.sync_id, joined.name))
+        roster = joined.roster
+        missing = tuple(batch for batch in roster.batches or () if batch not in have)
+        lacking = max(len(missing), (roster.expected or 0) - len(have))
+        return JoinedView(
+            run=joined.name,
+            batches=have,
+            missing=missing,
+            lacking=0 if joined.state == CLOSED else lacking,
+            working=tuple(sorted(name for name, done in roster.workers.items() if not done)),
+            announced=roster.batches is not None or roster.expected is not None,
+            result=self._result(joined),
+        )
+
+    def _current(self) -> JoinedRun:
+        found: JoinedRun | None = self._tables.find(self._joined.sync_id, self._joined.name)
+        if found is None or (found.terms.started_at != self._joined.terms.started_at):
+            raise Fenced(
+                f"sync {self._settings.name}: run {self._joined.name} was given up; its batches are not used. "
+                "Join again to begin it anew"
+            )
+        return found
+
+    def _refuse_overtaken(self, joined: JoinedRun) -> None:
+        if joined.state != CLOSED and joined.token != self._sync.token:
+            raise Fenced(
+                f"sync {self._settings.name}: another run has taken the sync over since run {joined.name} began; its "
+                "batches are not used. Join again to begin it anew"
+            )
+
+    def _result(self, joined: JoinedRun) -> RunResult | None:
+        if joined.state != CLOSED or joined.run is None:
+            return None
+        run = self._backends.database.run(joined.sync_id, joined.run)
+        return None if run is None else result_from_json(run.result)
+
+    def _drop(self, joined: JoinedRun, names: Sequence[str]) -> None:
+        try:
+            self._backends.store.drop(joined.sync_id, names)
+        except StorageError as error:
+            # The next run of the sync sweeps it.
+            log.warning(
+                "sync %s: a share that is not used could not be removed (%s)", self._settings.name, error
+            )
+
+    def close(self) -> None:
+        """Let go of the destination."""
+        self._destination.close()
+
+    # Sealing
+
+    def seal(self) -> RunResult:
+        """Put the batches together, compare, deliver and commit; sealed before, it gives that result.
+
+        Raises `StateChanged` while batches or workers are missing; nothing was written then.
+        """
+        result = self._result(self._current())
+        if result is not None:
+            return result
+        self._refuse_overtaken(self._current())
+        self._refuse_unready()
+        # Another worker may be sealing it: that result is this one's, too.
+        settings = msgspec.structs.replace(self._settings, wait=True)
+        with Session.open(self._backends, settings, self._destination, WORKERS, joined=self.name) as session:
+            recover(session, settings)
+            joined = self._current()
+            result = self._result(joined)
+            if result is not None:
+                return result
+            source = self._source(joined)
+            execution = Execution.begin(session, RunKind.SYNC, Baseline.empty())
+            self._tables.number(joined, execution.run.run)
+            with failing(execution):
+                sealed = find_and_seal(session, settings, source, execution, GatheringFinder)
+                if isinstance(sealed, RunResult):
+                    return sealed
+                return deliver_changes(execution, sealed, settings)
+
+    def _refuse_unready(self) -> None:
+        joined = self._current()
+        self._withdraw_lost(joined)
+        view = self.view()
+        prefix = f"sync {self._settings.name}: run {self.name} can't be sealed yet: "
+        if view.lacking:
+            named = (
+                f": {', '.join(view.missing[:10])}{', …' * (len(view.missing) > 10)}" if view.missing else ""
+            )
+            raise StateChanged(
+                f"{prefix}{view.lacking:,} of its batches {'is' if view.lacking == 1 else 'are'} missing{named}. "
+                "Hand them in first. Nothing was written"
+            )
+        others = [name for name in view.working if name != self._worker]
+        if others and not view.announced:
+            raise StateChanged(
+                f"{prefix}{', '.join(others[:5])} {'has' if len(others) == 1 else 'have'} not reported done. Wait for "
+                "them, join in the place of one that died (worker=), or announce the batches (batches=, expected=). "
+                "Nothing was written"
+            )
+
+    def _withdraw_lost(self, joined: JoinedRun) -> None:
+        """Count batches no more whose shares the store has lost, so that they can be handed in again."""
+        entries = self._tables.shares(joined.sync_id, joined.name)
+        lost = set(self._backends.store.touch(joined.sync_id, [entry.object for entry in entries], LIFETIME))
+        if not lost or joined.state != OPEN:
+            return
+        batches = [entry.batch for entry in entries if entry.object in lost]
+        self._tables.withdraw(joined, batches)
+        raise StateChanged(
+            f"sync {self._settings.name}: the signature store has lost what batches {', '.join(batches[:10])} left; "
+            "hand them in again, then seal the run. Nothing was written"
+        )
+
+    def _source(self, joined: JoinedRun) -> SharesSource:
+        shares = []
+        for entry in self._tables.shares(joined.sync_id, joined.name):
+            path = self._backends.store.get(joined.sync_id, entry.object)
+            if path is None or digest_of_file(path) != entry.digest:
+                raise StorageError(
+                    f"sync {self._settings.name}: what batch {entry.batch} of run {joined.name} left is lost or "
+                    "damaged in the signature store. Nothing was written. Give the run up and begin it anew"
+                )
+            shares.append((entry.batch, path))
+        roster = joined.roster
+        return SharesSource(shares, announced=roster.batches is not None or roster.expected is not None)
+
+    def discard(self) -> None:
+        """Give the run up: its batches are not used, and the sync is free for others."""
+        joined = self._current()
+        if joined.state == CLOSED:
+            raise StateChanged(
+                f"sync {self._settings.name}: run {self.name} was sealed; it can't be given up"
+            )
+        if joined.token != self._sync.token:
+            # Another run has the sync: nothing is held any more, and its sweep removes the shares.
+            return
+        with Session.open(
+            self._backends, self._settings, self._destination, WORKERS, joined=self.name
+        ) as session:
+            recover(session, self._settings)
+            joined = self._current()
+            if joined.state == CLOSED:
+                raise StateChanged(
+                    f"sync {self._settings.name}: run {self.name} was sealed; it can't be given up"
+                )
+            names = [entry.object for entry in self._tables.shares(joined.sync_id, joined.name)]
+            self._tables.remove(joined)
+            self._drop(joined, names)
+
+
+def _check(joining: Joining) -> None:
+    _check_name("run", joining.run)
+    for batch in joining.batches or ():
+        _check_batch(batch)
+    if joining.batches is not None and len(set(joining.batches)) < len(joining.batches):
+        raise ConfigurationError("batches names a batch twice")
+    if joining.expected is not None and joining.expected < 1:
+        raise ConfigurationError("expected must be a number of batches from 1 on")
+    if not 1 <= joining.idle_seconds <= 30 * 86_400:
+        raise ConfigurationError("idle_seconds must be a number of seconds from 1 to 2592000")
+
+
+def _refuse_one_reader(settings: SyncSettings) -> None:
+    for name in settings.__struct_fields__:
+        value = getattr(settings, name)
+        if not isinstance(value, msgspec.Struct):
+            continue
+        unset = type(value)()
+        for field in value.__struct_fields__:
+            if field in _ONE_READER and getattr(value, field) != getattr(unset, field):
+                raise ConfigurationError(
+                    f"sync {settings.name}: a run of several workers reads the whole source, and {field} needs one "
+                    "process to read it; leave the option out, or use rundiff.sync"
+                )
+
+
+def _check_batch(batch: str) -> None:
+    _check_name("a batch", batch)
+
+
+def _check_name(what: str, name: object) -> None:
+    if not isinstance(name, str) or not name.isprintable() or not 1 <= len(name) <= 200:
+        raise ConfigurationError(f"the name of {what} must be a text of 1 to 200 printable characters")
+
+
+def _named(value: Any) -> Any:
+    """Functions, which JSON does not know, count as equal by their names."""
+    return f"{value.__module__}.{value.__qualname__}" if callable(value) else repr(value)
