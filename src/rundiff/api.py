@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
@@ -18,7 +17,6 @@ from rundiff.project import Project, ad_hoc, storage
 from rundiff.settings import Storage, SyncSettings
 
 if TYPE_CHECKING:
-    from rundiff.destinations.contract import ChangeBatch
     from rundiff.engine.changeset import ChangeSet
     from rundiff.engine.run import Execution
     from rundiff.engine.session import Session
@@ -62,6 +60,17 @@ class Options(TypedDict, total=False):
     deleted_when: str
     shared_table: bool
     mode: Literal["mirror", "soft_delete", "append", "history"]
+    http_item: str | Callable[[SyncWriteRecord], str]
+    http_update: Literal["PATCH", "PUT"]
+    http_body: str | Callable[[SyncWriteRecord], Any]
+    http_batch: int
+    http_headers: Mapping[str, str]
+    http_secret_env: str
+    http_rate: float
+    http_timeout: float
+    http_attempts: int
+    http_concurrency: int
+    http_allow_private: bool
     full_refresh: bool
     batch_size: int
     max_failures: int
@@ -333,6 +342,7 @@ class Changes:
 
     def _records(self) -> Iterator[SyncWriteRecord]:
         from rundiff.engine.log import change_batches
+        from rundiff.engine.records import write_records
 
         execution, changes = self._execution, self._changes
         if execution is None or changes is None or execution.run.sealed is None:
@@ -376,25 +386,3 @@ class Changes:
                 session.close()
             if workspace is not None:
                 workspace.close()
-
-
-def write_records(batch: ChangeBatch, sync_id: str, at: datetime) -> Iterator[SyncWriteRecord]:
-    """Turn a batch into write records."""
-    from rundiff.engine.records import values
-
-    columns = {name: values(batch.records.column(name)) for name in batch.records.schema.names}
-    for index in range(batch.records.num_rows):
-        fields = columns["changed_fields"][index]
-        yield SyncWriteRecord(
-            sync_id=sync_id,
-            run_id=batch.run,
-            sequence=batch.first_sequence + index,
-            primary_key_signature=columns["primary_key_signature"][index],
-            data_signature=columns["data_signature"][index],
-            destination_action=Action(batch.action),
-            data=columns["data"][index],
-            primary_key=columns["primary_key"][index],
-            changed_fields=None if fields is None else tuple(fields),
-            created_at=at,
-            updated_at=at,
-        )

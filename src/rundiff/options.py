@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -19,14 +21,22 @@ import msgspec
 from rundiff.errors import ConfigurationError
 from rundiff.settings import DestinationOptions, SyncSettings
 
-__all__ = ["OPTIONS", "Kind", "Option", "convert", "fill", "nearest"]
+__all__ = ["OPTIONS", "Kind", "Option", "convert", "fill", "nearest", "parse_duration"]
 
 CONFLICT_RULES = ("last", "first", "fail", "quarantine", "max:FIELD", "min:FIELD")
 RUN_OPTIONS = ("full_refresh", "batch_size", "max_failures", "wait")
 """Options that `SyncSettings` holds itself."""
 ONLY_FOR_ONE_RUN = frozenset({"full_refresh"})
 """Would be a mistake if every run did it, hence no key of `rundiff.toml`."""
-DESTINATION_OPTIONS = ("shared_table", "mode")
+DURATIONS = frozenset({"full_every", "approval_expires"})
+FROM_ONE = frozenset({"batch_size", "delete_after_misses"})
+MOST_MISSES = 254
+"""The baseline counts misses in one byte."""
+DESTINATION_OPTIONS = (
+    "shared_table",
+    "mode",
+    *(name for name in DestinationOptions.__struct_fields__ if name.startswith("http_")),
+)
 """Options of the destination beside `to` and `into`, which every entry names by itself."""
 
 
@@ -41,6 +51,7 @@ class Kind(StrEnum):
     LIST = "a list of texts"
     MAPPING = "a table of field = text"
     RULE = "a rule, or a Python function"
+    FUNCTION = "text, or a Python function"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +81,7 @@ def _described(name: str, group: str, annotation: Any) -> Option:
         [m for m in get_args(annotation) if m is not type(None)] if _is_union(annotation) else [annotation]
     )
     if any(get_origin(member) is Callable for member in members):
-        return Option(name, group, Kind.RULE, annotation)
+        return Option(name, group, Kind.RULE if name == "on_conflict" else Kind.FUNCTION, annotation)
     core = members[0]
     if get_origin(core) is Literal:
         return Option(name, group, Kind.CHOICE, annotation, get_args(core))
@@ -133,19 +144,38 @@ def convert(option: Option, value: Any, label: str, *, strict: bool = True) -> A
     """
     if option.kind is Kind.RULE:
         return _conflict_rule(value, label)
+    if option.kind is Kind.FUNCTION and callable(value):
+        return value
     if option.kind is Kind.LIST and isinstance(value, str):
         value = [value]
+    wanted_type = str if option.kind is Kind.FUNCTION else option.type
     try:
-        result = msgspec.convert(value, option.type, strict=strict)
+        result = msgspec.convert(value, wanted_type, strict=strict)
     except msgspec.ValidationError:
         wanted = f"one of {', '.join(option.choices)}" if option.choices else str(option.kind)
         raise ConfigurationError(f"{label} must be {wanted}; it is {_what(value, option)}.") from None
+    if option.name in DURATIONS and result is not None:
+        parse_duration(result, label)
     if isinstance(result, int | float) and not isinstance(result, bool):
         if not math.isfinite(result) or result < 0:
             raise ConfigurationError(f"{label} must be a number from 0 on.")
-        if option.name == "batch_size" and result < 1:
+        if option.name in FROM_ONE and result < 1:
             raise ConfigurationError(f"{label} must be 1 or more.")
+        if option.name == "delete_after_misses" and result > MOST_MISSES:
+            raise ConfigurationError(f"{label} must be {MOST_MISSES} or less.")
     return result
+
+
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([hdw])\s*")
+_HOURS = {"h": 1.0, "d": 24.0, "w": 168.0}
+
+
+def parse_duration(text: str, label: str) -> timedelta:
+    """Read hours, days or weeks, as in `12h`, `7d`, `2w`; raises `ConfigurationError`."""
+    match = _DURATION.fullmatch(text)
+    if match is None or float(match[1]) * _HOURS[match[2]] > 100 * 366 * 24:
+        raise ConfigurationError(f'{label} must look like "12h", "7d" or "2w".')
+    return timedelta(hours=float(match[1]) * _HOURS[match[2]])
 
 
 def _conflict_rule(value: Any, label: str) -> Any:

@@ -17,6 +17,7 @@ __all__ = [
     "DestinationOptions",
     "Guards",
     "Policies",
+    "Scoping",
     "SourceOptions",
     "Storage",
     "SyncSettings",
@@ -73,6 +74,23 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Globs of the only fields to compare; empty means all. A match wins over the default excludes."""
 
 
+class Scoping(msgspec.Struct, frozen=True, kw_only=True):
+    """Which part of the source a run reads, and hence which keys it may miss."""
+
+    scope: Literal["full", "incremental", "partition"] | None = None
+    """Unset: `partition` where one of the next three is given, else `full`."""
+    partition: Mapping[str, Any] = {}
+    """The partition that is read, by field: `{"region": "EU"}`, or a list of values."""
+    partition_by: tuple[str, ...] = ()
+    """The fields that hold a record's parent; a partition run covers the parents that it saw."""
+    partitions: tuple[Any, ...] = ()
+    """The parents that are read instead: values of the one field of `partition_by`, or tables of all."""
+    cursor: str | None = None
+    """The field whose highest value is kept, and offered to the source of an incremental run."""
+    full_every: str | None = None
+    """Make a run a full one where the last complete full run is older: `24h`, `7d`, `2w`."""
+
+
 class Guards(msgspec.Struct, frozen=True, kw_only=True):
     """Limits that hold a run's deletions, or the whole run, until a person approves."""
 
@@ -88,6 +106,14 @@ class Guards(msgspec.Struct, frozen=True, kw_only=True):
     """Hold the whole run when creates pass this share of the baseline."""
     allow_empty: bool = False
     """Let an empty extract delete everything."""
+    max_drop_percent: float | None = None
+    """Hold the deletions when fewer records were read than the usual number, less this share of it."""
+    sentinel: Mapping[str, Any] = {}
+    """A record that the source always has, by some of its fields; nothing is deleted unless it was read."""
+    on_guard: Literal["hold_deletes", "hold_run", "fail"] = "hold_deletes"
+    """What a guard on deletions does: hold them, hold the whole run, or fail it."""
+    approval_expires: str = "7d"
+    """How long what a guard holds can be approved: `12h`, `7d`, `2w`."""
 
 
 class Policies(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +126,10 @@ class Policies(msgspec.Struct, frozen=True, kw_only=True):
     on_existing: Literal["overwrite", "keep", "fail"] = "overwrite"
     on_new_field: Literal["update", "fail"] = "update"
     on_dropped_field: Literal["update", "fail"] = "fail"
+    delete_after_misses: int = 1
+    """Delete after so many complete runs in a row that covered the key without reading it (at most 254)."""
+    deleted_when: str | None = None
+    """Records that the source marks as deleted: `deleted_at is not null`, `status = 'gone' or hidden = true`."""
 
 
 class DestinationOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,6 +142,37 @@ class DestinationOptions(msgspec.Struct, frozen=True, kw_only=True):
     shared_table: bool = False
     mode: Literal["mirror", "soft_delete", "append", "history"] = "mirror"
     """What a table keeps of changed and deleted rows."""
+    http_item: str | Callable[..., Any] | None = None
+    """Where a record is below the URL: a template such as `/{id}`, `module:function`, or a function."""
+    http_update: Literal["PATCH", "PUT"] = "PATCH"
+    http_body: str | Callable[..., Any] | None = None
+    """What is sent of a record: JSON with placeholders, `module:function`, or a function; None: its data."""
+    http_batch: int = 1
+    """Records in one request."""
+    http_headers: Mapping[str, str] = {}
+    """May hold secrets: never stored, logged or printed."""
+    http_secret_env: str | None = None
+    """The environment variable with the secret for Standard Webhooks signatures."""
+    http_rate: float | None = None
+    """Requests a second at most."""
+    http_timeout: float = 30.0
+    """Seconds."""
+    http_attempts: int = 5
+    http_concurrency: int = 4
+    http_allow_private: bool = False
+    function: Any = None
+    """A Python function or object that takes the changes; only from Python."""
+
+    @property
+    def http(self) -> dict[str, Any]:
+        """The options of HTTP that differ from their defaults, but for those that may be secret."""
+        return {
+            field.name: value
+            for field in msgspec.structs.fields(DestinationOptions)
+            if field.name.startswith("http_")
+            and field.name != "http_headers"
+            and (value := getattr(self, field.name)) != field.default
+        }
 
 
 class SyncSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +185,7 @@ class SyncSettings(msgspec.Struct, frozen=True, kw_only=True):
     destination: DestinationOptions = DestinationOptions()
     reading: SourceOptions = SourceOptions()
     comparison: Comparison = Comparison()
+    scoping: Scoping = Scoping()
     guards: Guards = Guards()
     policies: Policies = Policies()
     full_refresh: bool = False

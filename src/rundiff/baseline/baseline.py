@@ -13,8 +13,8 @@ import pyarrow as pa
 from rundiff.baseline.columns import unify_types
 from rundiff.baseline.lookup import Lookup, open_lookup
 from rundiff.baseline.manifest import Manifest
-from rundiff.baseline.merge import with_key_type
-from rundiff.baseline.order import argsort, words
+from rundiff.baseline.merge import entry_shape, with_shape
+from rundiff.baseline.order import Halves, argsort, halves, words
 from rundiff.baseline.segments import FLAG_DELETED, Segment, SegmentInfo
 from rundiff.errors import BaselineLost
 
@@ -84,15 +84,32 @@ class Baseline:
         """Gather entries by position, sorted by primary key signature."""
         ascending = np.sort(positions)
         split = int(np.searchsorted(ascending, self.base.rows))
-        kind = self.primary_key_type
+        shape = entry_shape(self.base.schema, self.overlay.schema)
         parts = [
-            with_key_type(self.base.take(ascending[:split]), kind),
-            with_key_type(self.overlay.take(ascending[split:] - self.base.rows), kind),
+            with_shape(self.base.take(ascending[:split]), shape),
+            with_shape(self.overlay.take(ascending[split:] - self.base.rows), shape),
         ]
         table = pa.concat_tables(parts)
         if split and split < len(ascending):
             table = table.take(pa.array(argsort(words(table.column("primary_key_signature")))))
         return table.combine_chunks()
+
+    def misses(self) -> npt.NDArray[np.uint8]:
+        """Give `missed_runs` of all positions."""
+        parts = [
+            column.to_numpy() for side in (self.base, self.overlay) for column in side.column("missed_runs")
+        ]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.uint8)
+
+    def partitions(self) -> Halves:
+        """Give the partitions of all positions; zeros where a segment does not hold them."""
+        parts = []
+        for side in (self.base, self.overlay):
+            if side.parted:
+                parts += [halves(column) for column in side.column("partition")]
+            else:
+                parts.append(np.zeros((side.rows, 2), dtype=">u8"))
+        return np.concatenate(parts)
 
     def column_at(self, name: str, positions: Ints) -> Ints:
         """Give a column of numbers at positions in any order."""

@@ -7,15 +7,40 @@ everything it names is durable before that.
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
 
 import msgspec
 
 from rundiff.baseline.segments import SegmentInfo
 from rundiff.errors import BaselineLost
 
-__all__ = ["MANIFEST_VERSION", "Manifest"]
+__all__ = ["MANIFEST_VERSION", "Cursor", "Manifest", "Memory"]
 
 MANIFEST_VERSION = 1
+
+
+class Cursor(msgspec.Struct, frozen=True):
+    """The highest value of the cursor field that was read."""
+
+    field: str
+    type: str
+    """Its pinned type."""
+    value: str
+    """As Arrow casts it to text."""
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """What a baseline keeps of the runs before it, for scopes, grace and guards."""
+
+    partition_by: tuple[str, ...] = ()
+    """The fields whose values part the records; the segments' `partition` is over these, in any order."""
+    cursor: Cursor | None = None
+    pending: int = 0
+    """How many live keys have misses, at least."""
+    full_at: datetime | None = None
+    """When the last complete full run began."""
+    recent: tuple[int, ...] = ()
+    """How many records the last complete full runs read, oldest first."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +69,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Of the last complete run, for text sources."""
     newlines: dict[str, bool] = {}
     """The same for each file."""
+    memory: Memory = Memory()
 
     def encode(self) -> bytes:
         """Give the manifest as JSON."""

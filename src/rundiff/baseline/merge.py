@@ -10,9 +10,17 @@ import pyarrow as pa
 
 from rundiff.baseline.columns import conform, unify_types
 from rundiff.baseline.order import argsort, first_of_group, prefixes, words
-from rundiff.baseline.segments import BATCH_ROWS, FLAG_DELETED, Segment, entry_schema
+from rundiff.baseline.segments import BATCH_ROWS, FLAG_DELETED, PARTITION, Segment, entry_schema
 
-__all__ = ["merged", "prefix_ranges", "rows_between", "with_key_type"]
+__all__ = [
+    "entry_shape",
+    "merged",
+    "no_partitions",
+    "prefix_ranges",
+    "rows_between",
+    "with_key_type",
+    "with_shape",
+]
 
 
 def prefix_ranges(rows: int, rows_per_range: int = BATCH_ROWS) -> list[tuple[int, int]]:
@@ -39,10 +47,10 @@ def merged(newer: Segment, older: Segment, *, keep_deleted: bool) -> Iterator[pa
 
     Entries flagged deleted are kept for an overlay and dropped for a new base.
     """
-    kind = unify_types(newer.schema.field("primary_key").type, older.schema.field("primary_key").type)
+    shape = entry_shape(newer.schema, older.schema)
     for low, high in prefix_ranges(newer.rows + older.rows):
         table = pa.concat_tables(
-            [with_key_type(rows_between(side, low, high), kind) for side in (newer, older)]
+            [with_shape(rows_between(side, low, high), shape) for side in (newer, older)]
         )
         if table.num_rows == 0:
             continue
@@ -56,13 +64,35 @@ def merged(newer: Segment, older: Segment, *, keep_deleted: bool) -> Iterator[pa
         yield from table.take(pa.array(order[keep])).combine_chunks().to_batches()
 
 
+def entry_shape(*schemas: pa.Schema) -> pa.Schema:
+    """Give the schema that holds the entries of all: their keys, and partitions where one has them."""
+    kind: pa.DataType = pa.null()
+    for schema in schemas:
+        kind = unify_types(kind, schema.field("primary_key").type)
+    parted = any("partition" in schema.names for schema in schemas)
+    return entry_schema(pa.struct([]) if pa.types.is_null(kind) else kind, parted=parted)
+
+
+def with_shape(table: pa.Table, shape: pa.Schema) -> pa.Table:
+    """Bring a table of entries to a schema of `entry_shape`; partitions that it lacks are not known."""
+    if table.schema.equals(shape):
+        return table
+    kind = shape.field("primary_key").type
+    batches = []
+    for batch in table.to_batches():
+        columns = batch.columns[:5]
+        if "partition" in shape.names:
+            known = "partition" in batch.schema.names
+            columns.append(batch.column("partition") if known else no_partitions(batch.num_rows))
+        batches.append(pa.RecordBatch.from_arrays([*columns, conform(batch.columns[-1], kind)], schema=shape))
+    return pa.Table.from_batches(batches, shape)
+
+
 def with_key_type(table: pa.Table, kind: pa.StructType) -> pa.Table:
     """Bring a table of entries to a key type that holds its keys."""
-    schema = entry_schema(kind)
-    if table.schema.equals(schema):
-        return table
-    batches = [
-        pa.RecordBatch.from_arrays([*b.columns[:-1], conform(b.columns[-1], kind)], schema=schema)
-        for b in table.to_batches()
-    ]
-    return pa.Table.from_batches(batches, schema)
+    return with_shape(table, entry_schema(kind, parted="partition" in table.schema.names))
+
+
+def no_partitions(rows: int) -> pa.FixedSizeBinaryArray:
+    """Give the partitions of entries whose partition is not known."""
+    return pa.FixedSizeBinaryArray.from_buffers(PARTITION, rows, [None, pa.py_buffer(bytes(16 * rows))])

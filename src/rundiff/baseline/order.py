@@ -15,11 +15,13 @@ import pyarrow as pa
 
 __all__ = [
     "SIGNATURE",
+    "Halves",
     "Positions",
     "Words",
     "argsort",
     "as_signatures",
     "first_of_group",
+    "halves",
     "is_sorted",
     "prefixes",
     "rows_equal",
@@ -30,6 +32,8 @@ SIGNATURE = pa.binary(32)
 """The Arrow type of a signature."""
 
 Words = npt.NDArray[Any]
+Halves = npt.NDArray[Any]
+"""Half signatures as an (n, 2) matrix of big-endian 64-bit words."""
 Positions = npt.NDArray[np.int64]
 
 
@@ -48,6 +52,15 @@ def as_signatures(matrix: Words) -> pa.FixedSizeBinaryArray:
     """Turn an (n, 4) matrix of big-endian words back into signatures."""
     contiguous = np.ascontiguousarray(matrix, dtype=">u8")
     return pa.FixedSizeBinaryArray.from_buffers(SIGNATURE, len(contiguous), [None, pa.py_buffer(contiguous)])
+
+
+def halves(partitions: pa.Array) -> Halves:
+    """View half signatures (fixed_size_binary[16], no nulls) as a matrix, without copying."""
+    n = len(partitions)
+    if n == 0:
+        return np.empty((0, 2), dtype=">u8")
+    data = partitions.buffers()[1]
+    return np.frombuffer(data, dtype=">u8", count=2 * n, offset=16 * partitions.offset).reshape(n, 2)
 
 
 def prefixes(matrix: Words) -> npt.NDArray[np.uint64]:

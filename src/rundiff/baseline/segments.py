@@ -1,10 +1,12 @@
 """Segments: immutable, sorted Arrow IPC files of baseline entries.
 
 One row an entry, sorted by primary key signature: `primary_key_signature` and `data_signature`
-(fixed_size_binary[32]), `missed_runs` (uint8), `written_run` (uint32: the run whose write log holds
-the record's last data), `flags` (uint8), `primary_key` (a struct of the key fields in their own
-types). Batches hold 2^20 rows; each has a checksum (XXH3, 64 bits) over its part of the file, so that
-together they cover every byte, verified before anything is used.
+(fixed_size_binary[32]), `missed_runs` (uint8: complete runs in a row that did not read the key),
+`written_run` (uint32: the run whose write log holds the record's last data), `flags` (uint8),
+`partition` (fixed_size_binary[16], where scopes need it: the first half of the signature over the
+fields that part the records, zeros where it is not known), `primary_key` (a struct of the key fields in
+their own types). Batches hold 2^20 rows; each has a checksum (XXH3, 64 bits) over its part of the file,
+so that together they cover every byte, verified before anything is used.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ __all__ = [
     "FLAG_ASSUMED",
     "FLAG_DELETED",
     "FLAG_UNCERTAIN",
+    "PARTITION",
     "Segment",
     "SegmentInfo",
     "entries",
@@ -43,6 +46,10 @@ FLAG_UNCERTAIN = 4
 """The last delivery's outcome is unknown: differs from everything, counts as present."""
 
 
+PARTITION = pa.binary(16)
+"""The Arrow type of a partition's signature."""
+
+
 class SegmentInfo(msgspec.Struct, frozen=True):
     """What a manifest says of a segment."""
 
@@ -54,8 +61,9 @@ class SegmentInfo(msgspec.Struct, frozen=True):
     """XXH3 (64 bits, hex) of the bytes up to each end, from the one before."""
 
 
-def entry_schema(primary_key: pa.StructType) -> pa.Schema:
-    """Give the schema of a segment whose keys have this type."""
+def entry_schema(primary_key: pa.StructType, *, parted: bool = False) -> pa.Schema:
+    """Give the schema of a segment whose keys have this type; with partitions, if it is `parted`."""
+    partition = [pa.field("partition", PARTITION, nullable=False)] if parted else []
     return pa.schema(
         [
             pa.field("primary_key_signature", SIGNATURE, nullable=False),
@@ -63,6 +71,7 @@ def entry_schema(primary_key: pa.StructType) -> pa.Schema:
             pa.field("missed_runs", pa.uint8(), nullable=False),
             pa.field("written_run", pa.uint32(), nullable=False),
             pa.field("flags", pa.uint8(), nullable=False),
+            *partition,
             pa.field("primary_key", primary_key, nullable=False),
         ]
     )
@@ -73,8 +82,9 @@ def entries(
     primary_key: pa.StructArray,
     written_run: int,
     flags: int = 0,
+    partition: pa.Array | None = None,
 ) -> pa.RecordBatch:
-    """Build entries of one run from (primary key, data) signatures and key values."""
+    """Build entries of one run from (primary key, data) signatures, key values and, if any, partitions."""
     n = len(primary_key)
     return pa.RecordBatch.from_arrays(
         [
@@ -83,9 +93,10 @@ def entries(
             pa.array(np.zeros(n, dtype=np.uint8)),
             pa.array(np.full(n, written_run, dtype=np.uint32)),
             pa.array(np.full(n, flags, dtype=np.uint8)),
+            *([] if partition is None else [partition]),
             primary_key,
         ],
-        schema=entry_schema(primary_key.type),
+        schema=entry_schema(primary_key.type, parted=partition is not None),
     )
 
 
@@ -177,6 +188,11 @@ class Segment:
         if not self.batches:
             return np.empty(0, dtype=np.int64)
         return np.concatenate([column.to_numpy() for column in self.column(name)]).astype(np.int64)
+
+    @property
+    def parted(self) -> bool:
+        """Whether it holds partitions."""
+        return "partition" in self.schema.names
 
     def numbers_at(self, name: str, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Give a column of numbers at positions in any order."""

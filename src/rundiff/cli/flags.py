@@ -23,12 +23,22 @@ HELP: Mapping[str, str] = {
     "expected_rows": "How many records the source states to have; nothing is deleted unless it has them.",
     "exclude": "Fields that are not compared (globs), in place of the default ones.",
     "include": "The only fields to compare (globs).",
+    "scope": "Which part of the source is read: full, incremental (deletes nothing) or partition.",
+    "partition": "Read one partition, as in region=EU; once for each value. Deletes only inside of it.",
+    "partition_by": "The fields that hold a record's parent; deletes only below parents that were read.",
+    "partitions": "The parents that are read, in place of those that turn up.",
+    "cursor": "The field whose highest value so far is offered to the source of an incremental run.",
+    "full_every": "Make a run a full one where the last full run is older, as in 24h or 7d.",
     "max_deletes": "Hold the deletions when there are more.",
     "max_delete_percent": "Hold the deletions when they pass this share of the baseline.",
     "min_records": "Hold the deletions when fewer records were read.",
     "max_updates_percent": "Hold the whole run when updates pass this share of the baseline.",
     "max_creates_percent": "Hold the whole run when creates pass this share of the baseline.",
     "allow_empty": "Let an empty extract delete everything.",
+    "max_drop_percent": "Hold the deletions when so much less was read than usual.",
+    "sentinel": "A record that the source always has, as in id=0; nothing is deleted unless it was read.",
+    "on_guard": "What a guard does: hold the deletions, hold the whole run, or fail it.",
+    "approval_expires": "How long what a guard holds can be approved, as in 12h or 7d.",
     "on_invalid_key": "What becomes of a record without a key.",
     "on_conflict": "Which of several different records with one key wins: last, first, max:FIELD, min:FIELD, "
     "fail or quarantine.",
@@ -36,8 +46,22 @@ HELP: Mapping[str, str] = {
     "on_existing": "What to do with keys that the destination already holds at the first run.",
     "on_new_field": "What to do when the source has a new field.",
     "on_dropped_field": "What to do when the source has lost a field.",
+    "delete_after_misses": "Delete after so many complete runs in a row that did not read the key.",
+    "deleted_when": 'Records that the source marks as deleted, as in "deleted_at is not null".',
     "shared_table": "Let several syncs write to one table.",
     "mode": "What a table keeps: rows as they are, deleted ones marked, every change, or every version in time.",
+    "http_item": "Where a record is below an HTTP destination's URL, as in /{id}; or module:function.",
+    "http_update": "The method of an update over HTTP.",
+    "http_body": 'What is sent of a record over HTTP: JSON with placeholders, as in {"key": "{id}"}, or '
+    "module:function; else its data.",
+    "http_batch": "Records in one HTTP request; above 1 they are sent as a JSON array, by POST.",
+    "http_headers": "Headers of every HTTP request. Secrets stand better in rundiff.toml, as ${NAME}.",
+    "http_secret_env": "The environment variable with the secret for Standard Webhooks signatures.",
+    "http_rate": "HTTP requests a second at most.",
+    "http_timeout": "Seconds to wait for an HTTP answer.",
+    "http_attempts": "How often an HTTP request is tried.",
+    "http_concurrency": "HTTP requests side by side.",
+    "http_allow_private": "Let an HTTP destination have a private, loopback or link-local address.",
     "full_refresh": "Send every record again, as if for the first time.",
     "batch_size": "Write records in one batch of delivery.",
     "max_failures": "Stop the delivery when more records than this are refused or have no known outcome.",
@@ -73,6 +97,14 @@ def _mapping(ctx: click.Context, param: click.Parameter, values: Sequence[str]) 
     return pairs or None
 
 
+def _partition(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, Any] | None:
+    named: dict[str, Any] = {}
+    for value in values:
+        for name, text in (_mapping(ctx, param, [value]) or {}).items():
+            named.setdefault(name, []).append(text)
+    return named or None
+
+
 def _delimiter(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001 - as above
     # A shell has no easy way to write a tab.
     return "\t" if value == "\\t" else value
@@ -85,8 +117,13 @@ def _flag(option: Option) -> Callable[[Command], Command]:
         Kind.NUMBER: {"type": float, "metavar": "NUMBER"},
         Kind.CHOICE: {"type": click.Choice(option.choices)},
         Kind.LIST: {"multiple": True, "metavar": "A,B", "callback": _list},
-        Kind.MAPPING: {"multiple": True, "metavar": "FIELD=TEXT", "callback": _mapping},
+        Kind.MAPPING: {
+            "multiple": True,
+            "metavar": "FIELD=TEXT",
+            "callback": _partition if option.name == "partition" else _mapping,
+        },
         Kind.RULE: {"metavar": "RULE"},
+        Kind.FUNCTION: {"metavar": "TEXT"},
         Kind.TEXT: {"metavar": "TEXT", "callback": _delimiter if option.name == "delimiter" else None},
     }
     spelling = option.flag

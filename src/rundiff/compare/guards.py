@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rundiff.settings import Guards
 
-__all__ = ["DEFAULT_DELETE_PERCENT", "DEFAULT_FROM_RECORDS", "Figures", "Verdict", "judge"]
+__all__ = [
+    "DEFAULT_DELETE_PERCENT",
+    "DEFAULT_FROM_RECORDS",
+    "Figures",
+    "Part",
+    "Verdict",
+    "doubt",
+    "judge",
+    "median",
+]
 
 DEFAULT_DELETE_PERCENT = 10.0
 DEFAULT_FROM_RECORDS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One covered partition that has deletions."""
+
+    name: str
+    records: int
+    deletes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +42,11 @@ class Figures:
     creates: int
     updates: int
     deletes: int
+    absent: int | None = None
+    """How many of the deletions rest on not having been read; None: all of them."""
+    usual: int | None = None
+    """How many records such runs read, where that is known and judged."""
+    parts: Sequence[Part] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +58,35 @@ class Verdict:
 
 
 def judge(figures: Figures, guards: Guards) -> Verdict:
-    """Judge a run. Percentages are of the baseline; a limit of 100 % or more never holds."""
-    return Verdict(_deletions(figures, guards), _run(figures, guards))
+    """Judge a run. Percentages are of the baseline; a limit of 100 % or more never holds.
+
+    With `on_guard = "hold_run"` whatever would hold the deletions holds the whole run.
+    """
+    deletions, run = _deletions(figures, guards), _run(figures, guards)
+    if guards.on_guard == "hold_run":
+        return Verdict(None, run or deletions)
+    return Verdict(deletions, run)
+
+
+def median(numbers: Sequence[int]) -> int | None:
+    """Give the middle one, the lower of two; None of none."""
+    return sorted(numbers)[(len(numbers) - 1) // 2] if numbers else None
+
+
+def doubt(figures: Figures, guards: Guards) -> str | None:
+    """Say why what was read is too little to take a record's absence for a deletion."""
+    read, baseline = figures.read, figures.baseline
+    if read == 0 and baseline and not guards.allow_empty:
+        return f"the extract is empty, but the baseline holds {baseline:,} records (allow_empty)"
+    if guards.min_records is not None and read < guards.min_records:
+        return f"{read:,} records were read, fewer than min_records = {guards.min_records:,}"
+    limit, usual = guards.max_drop_percent, figures.usual
+    if limit is not None and usual and (drop := _percent(usual - read, usual)) > limit:
+        return (
+            f"{read:,} records were read, {drop:.1f} % fewer than the usual {usual:,}, "
+            f"and max_drop_percent is {limit:g}"
+        )
+    return None
 
 
 def _percent(part: int, whole: int) -> float:
@@ -43,26 +94,33 @@ def _percent(part: int, whole: int) -> float:
 
 
 def _deletions(figures: Figures, guards: Guards) -> str | None:
-    deletes, baseline = figures.deletes, figures.baseline
+    deletes = figures.deletes
     if deletes == 0:
         return None
-    if figures.read == 0 and not guards.allow_empty:
-        return f"the extract is empty, but the baseline holds {baseline:,} records (allow_empty)"
-    if guards.min_records is not None and figures.read < guards.min_records:
-        return f"{figures.read:,} records were read, fewer than min_records = {guards.min_records:,}"
+    absent = deletes if figures.absent is None else figures.absent
+    if absent and (reason := doubt(figures, guards)) is not None:
+        return reason
     if guards.max_deletes is not None and deletes > guards.max_deletes:
         return f"{deletes:,} deletions are more than max_deletes = {guards.max_deletes:,}"
-    limit = guards.max_delete_percent
-    if limit is None:
-        if baseline < DEFAULT_FROM_RECORDS or (figures.read == 0 and guards.allow_empty):
-            return None
-        limit = DEFAULT_DELETE_PERCENT
-    share = _percent(deletes, baseline)
-    if limit < 100 and share >= limit:
-        return (
-            f"{deletes:,} deletions are {share:.1f} % of the {baseline:,} records, "
-            f"and max_delete_percent is {limit:g}"
-        )
+    explicit, empty = guards.max_delete_percent, figures.read == 0 and guards.allow_empty
+    limit = DEFAULT_DELETE_PERCENT if explicit is None else explicit
+    if limit >= 100 or (explicit is None and empty):
+        return None
+    if explicit is not None or figures.baseline >= DEFAULT_FROM_RECORDS:
+        share = _percent(deletes, figures.baseline)
+        if share >= limit:
+            return (
+                f"{deletes:,} deletions are {share:.1f} % of the {figures.baseline:,} records, "
+                f"and max_delete_percent is {limit:g}"
+            )
+    for part in figures.parts:
+        # A share says little of a small partition: its parent may just have lost its only child.
+        share = _percent(part.deletes, part.records)
+        if part.records >= DEFAULT_FROM_RECORDS and share >= limit:
+            return (
+                f"{part.deletes:,} deletions are {share:.1f} % of the {part.records:,} records of the partition "
+                f"{part.name}, and max_delete_percent is {limit:g}"
+            )
     return None
 
 

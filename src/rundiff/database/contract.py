@@ -48,6 +48,8 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     manifest: str | None
     """The manifest that the set was judged against."""
+    expires_at: datetime | None = None
+    """Until when it can be approved; None: for ever, as in sets of versions that did not limit it."""
 
 
 class Sealed(msgspec.Struct, frozen=True, kw_only=True):

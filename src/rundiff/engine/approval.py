@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 
+from msgspec.structs import replace
+
 from rundiff.baseline.baseline import Baseline
 from rundiff.database.contract import Held
 from rundiff.engine.changeset import ChangeSet, changed_findings
 from rundiff.engine.finding import Started, lost_sentence
 from rundiff.engine.flow import deliver_changes, failing
-from rundiff.engine.held import still_deletable
+from rundiff.engine.held import shown_time, still_deletable
 from rundiff.engine.run import Execution, changed, sweep
 from rundiff.engine.session import Session
 from rundiff.engine.starting import start
@@ -38,6 +40,11 @@ def approve(session: Session, settings: SyncSettings, digest: str | None) -> Run
             f"sync {name}: what is held now is not what {digest} names: {held.count:,} {held.what} of run "
             f"{held.run} with digest {held.digest[:12]}. Look at `rundiff show {name}`, then approve that"
         )
+    if held.expires_at is not None and session.backends.database.now() > held.expires_at:
+        raise StateChanged(
+            f"sync {name}: what run {held.run} holds could be approved until {shown_time(held.expires_at)} only "
+            "(approval_expires). Run the sync again, which judges anew what the source holds now"
+        )
     execution = Execution.begin(session, RunKind.APPROVE, Baseline.empty())
     with failing(execution):
         started = _start(session, settings)
@@ -53,7 +60,10 @@ def approve(session: Session, settings: SyncSettings, digest: str | None) -> Run
             _refuse_moved(session, held.manifest, "the held run")
             for path in kept.folder.iterdir():
                 shutil.copyfile(path, folder / path.name)
-            changes = ChangeSet(folder, changed_findings(kept.findings, hold_run=None, hold_deletions=None))
+            memory = kept.findings.memory and replace(kept.findings.memory, recent=())
+            changes = ChangeSet(
+                folder, changed_findings(kept.findings, hold_run=None, hold_deletions=None, memory=memory)
+            )
         changes.save()
         sealed = execution.seal(changes)
         return deliver_changes(execution, sealed, settings)
@@ -64,7 +74,7 @@ def _start(session: Session, settings: SyncSettings) -> Started:
 
 
 def _deletions(kept: ChangeSet, changes: ChangeSet, baseline: Baseline) -> ChangeSet:
-    rows, digest = still_deletable(kept, changes, baseline, None)
+    rows, digest = still_deletable(kept, changes.deletes, baseline, None)
     before = kept.findings
     manifest = baseline.manifest
     counts = dict.fromkeys(before.counts, 0)
@@ -75,8 +85,10 @@ def _deletions(kept: ChangeSet, changes: ChangeSet, baseline: Baseline) -> Chang
             counts={**counts, "deleted": rows},
             hold_deletions=None,
             digest=digest,
-            # What earlier readings found stays as it is: an approval reads nothing.
+            # What earlier readings found stays as it is: an approval reads nothing. But it says that there
+            # are fewer records from now on, so the usual number of them is not known any more.
             complete=False,
+            memory=None if manifest is None else replace(manifest.memory, recent=()),
             reasons=(),
             samples={},
             warnings=(),

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from rundiff.baseline.baseline import Baseline
-from rundiff.baseline.columns import conform, unify_types
-from rundiff.baseline.manifest import Manifest
-from rundiff.baseline.merge import merged
+from rundiff.baseline.manifest import Manifest, Memory
+from rundiff.baseline.merge import entry_shape, merged, no_partitions, with_shape
 from rundiff.baseline.order import argsort, words
 from rundiff.baseline.segments import (
     FLAG_DELETED,
@@ -30,8 +30,9 @@ from rundiff.baseline.segments import (
 from rundiff.durable import write_file
 from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.log import log_type, read_log
+from rundiff.engine.partitions import as_partitions, record_partitions
 from rundiff.model import Match
-from rundiff.signing.contract import FORMAT_VERSION
+from rundiff.signing.contract import FORMAT_VERSION, SigningKey
 from rundiff.stores.contract import SignatureStore
 
 __all__ = [
@@ -41,12 +42,16 @@ __all__ = [
     "compact",
     "digest_of",
     "logged_keys",
+    "memory_of",
     "newer_entries",
     "publish",
 ]
 
 OVERLAY_SHARE = 0.2
 """An overlay past this share of the base is merged into a new base."""
+
+Parted = tuple[Sequence[str], SigningKey | None]
+"""The fields that part the records, and the key under which their partitions are signed."""
 
 _COLUMNS = ["primary_key_signature", "data_signature", "primary_key"]
 
@@ -57,27 +62,26 @@ def build_candidate(
     changes: ChangeSet,
     run: tuple[str, int, int],
     unwritten: Unwritten | None = None,
+    signing_key: SigningKey | None = None,
 ) -> Manifest:
     """Write the segments of the baseline after (sync_id, run, generation), and its manifest."""
     unwritten = unwritten or Unwritten()
     sync_id, number, generation = run
     folder = store.workspace(sync_id)
     first = baseline.positions == 0
+    memory = memory_of(changes, baseline.manifest)
+    parted = (memory.partition_by, signing_key)
     base: SegmentInfo | None = None if baseline.manifest is None else baseline.manifest.base
     overlay = None if baseline.manifest is None else baseline.manifest.overlay
     if first and not changes.entries.exists() and not unwritten:
-        base, live = _first_base(folder, changes, number)
+        base, live = _first_base(folder, changes, number, parted)
     else:
-        newer, added = newer_entries(changes, number, unwritten, baseline)
+        newer, added = newer_entries(changes, number, unwritten, baseline, parted)
         live = baseline.live + added + _unknown_deletions(changes, baseline)
         if first:
             base = _write(folder, "base", newer.schema, iter(newer.batches))
         elif newer.rows:
-            schema = entry_schema(
-                unify_types(
-                    newer.schema.field("primary_key").type, baseline.overlay.schema.field("primary_key").type
-                )
-            )
+            schema = entry_shape(newer.schema, baseline.overlay.schema)
             overlay = _write(folder, "overlay", schema, merged(newer, baseline.overlay, keep_deleted=True))
     assert base is not None  # noqa: S101 -- a baseline without a manifest has no positions
     for info in (base, overlay):
@@ -97,16 +101,33 @@ def build_candidate(
         signature_format=FORMAT_VERSION,
         signing_key_id=findings.signing_key_id,
         invalid_keys=_last_complete(
-            findings.complete, findings.counts["invalid_keys"], before and before.invalid_keys
+            findings.whole, findings.counts["invalid_keys"], before and before.invalid_keys
         )
         or 0,
         ends_with_newline=_last_complete(
-            findings.complete, findings.ends_with_newline, before and before.ends_with_newline
+            findings.whole, findings.ends_with_newline, before and before.ends_with_newline
         ),
-        newlines=_last_complete(findings.complete, findings.newlines, before and before.newlines),
+        newlines=_newlines(changes, {} if before is None else before.newlines),
+        # What was not written may still have the misses of before: the number is an upper bound.
+        memory=msgspec.structs.replace(memory, pending=memory.pending + len(unwritten)),
     )
     publish(store, manifest)
     return manifest
+
+
+def memory_of(changes: ChangeSet, before: Manifest | None) -> Memory:
+    """Say what the baseline keeps of a change set's run and those before it."""
+    if changes.findings.memory is not None:
+        return changes.findings.memory
+    return Memory() if before is None else before.memory
+
+
+def _newlines(changes: ChangeSet, before: dict[str, bool]) -> dict[str, bool]:
+    findings = changes.findings
+    if not findings.complete or findings.whole:
+        return findings.newlines if findings.whole or not before else before
+    # A run that covered a part may have read other files.
+    return {**before, **findings.newlines}
 
 
 def _last_complete(complete: bool, now: Any, before: Any) -> Any:
@@ -124,18 +145,33 @@ def _write(folder: Path, kind: str, schema: pa.Schema, batches: Iterator[pa.Reco
     return write_segment(folder / f"{kind}-{uuid.uuid4().hex}.arrow", schema, batches)
 
 
-def _first_base(folder: Path, changes: ChangeSet, run: int) -> tuple[SegmentInfo, int]:
+def _first_base(folder: Path, changes: ChangeSet, run: int, parted: Parted) -> tuple[SegmentInfo, int]:
     """Stream the creates, which are sorted, straight into a base."""
     if not changes.creates.exists():
         empty = Segment.empty(pa.struct([]))
         return _write(folder, "base", empty.schema, iter([])), 0
-    schema = entry_schema(log_type(changes.creates, "primary_key"))
+    schema = entry_schema(log_type(changes.creates, "primary_key"), parted=bool(parted[0]))
     batches = (
-        entries((batch.column(0), batch.column(1)), batch.column(2), run)
-        for batch in read_log(changes.creates, columns=_COLUMNS)
+        _entries(batch, run, 0, parted) for batch in read_log(changes.creates, columns=_columns(parted))
     )
     info = _write(folder, "base", schema, batches)
     return info, info.rows
+
+
+def _columns(parted: Parted) -> list[str]:
+    return [*_COLUMNS, *(f"data.{name}" for name in parted[0])]
+
+
+def _entries(batch: pa.RecordBatch, run: int, flags: int, parted: Parted) -> pa.RecordBatch:
+    """Make entries of write records that have the columns of `_columns`."""
+    partition = None
+    if parted[0] and flags & FLAG_DELETED:
+        partition = no_partitions(batch.num_rows)
+    elif parted[0]:
+        data = batch.column("data") if "data" in batch.schema.names else batch.column("primary_key")
+        records = pa.RecordBatch.from_struct_array(data)
+        partition = as_partitions(record_partitions(records, *parted))
+    return entries((batch.column(0), batch.column(1)), batch.column(2), run, flags, partition)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,16 +183,23 @@ class Unwritten:
     unknown: Collection[bytes] = ()
     """Their entries become uncertain: they differ from everything and count as present."""
 
-    def __bool__(self) -> bool:
-        return bool(self.refused or self.unknown)
+    def __len__(self) -> int:
+        return len(self.refused) + len(self.unknown)
 
 
 def newer_entries(
-    changes: ChangeSet, run: int, unwritten: Unwritten, baseline: Baseline
+    changes: ChangeSet,
+    run: int,
+    unwritten: Unwritten,
+    baseline: Baseline,
+    parted: Parted,
+    *,
+    kept: bool = True,
 ) -> tuple[Segment, int]:
     """Gather a run's entries in memory, sorted; also by how much the live keys grow.
 
-    `baseline` is the one before the run.
+    `baseline` is the one before the run. Without `kept`, entries of keys that it held already and that
+    have no write record are left out: their misses and partitions.
     """
     parts: list[pa.RecordBatch] = []
     added = 0
@@ -167,34 +210,25 @@ def newer_entries(
     ):
         if not path.exists():
             continue
-        for batch in read_log(path, columns=_COLUMNS):
-            kept = _select(batch, (*unwritten.refused, *unwritten.unknown), members=False)
-            added += growth * kept.num_rows
-            parts.append(entries((kept.column(0), kept.column(1)), kept.column(2), run, flags))
+        for batch in read_log(path, columns=_columns(parted)):
+            written = _select(batch, (*unwritten.refused, *unwritten.unknown), members=False)
+            added += growth * written.num_rows
+            parts.append(_entries(written, run, flags, parted))
             unknown = _select(batch, unwritten.unknown, members=True)
             if unknown.num_rows and flags == FLAG_DELETED:
                 parts.append(_perhaps_deleted(unknown, baseline))
             elif unknown.num_rows:
                 added += growth * unknown.num_rows
-                parts.append(
-                    entries((unknown.column(0), unknown.column(1)), unknown.column(2), run, FLAG_UNCERTAIN)
-                )
+                parts.append(_entries(unknown, run, FLAG_UNCERTAIN, parted))
     if changes.entries.exists():
         with pa.memory_map(str(changes.entries)) as source:
-            for batch in pa.ipc.open_file(source).read_all().to_batches():
-                parts.append(batch)
-                added += batch.num_rows
-    kind: pa.DataType = pa.null()
-    for part in parts:
-        kind = unify_types(kind, part.schema.field("primary_key").type)
-    if pa.types.is_null(kind):
-        kind = pa.struct([])
-    schema = entry_schema(kind)
-    alike = [
-        pa.RecordBatch.from_arrays([*p.columns[:-1], conform(p.columns[-1], kind)], schema=schema)
-        for p in parts
-    ]
-    table = pa.Table.from_batches(alike, schema)
+            table = pa.ipc.open_file(source).read_all()
+            # Where there are both, those of new keys stand first.
+            parts += (table if kept else table.slice(0, changes.findings.extra_entries)).to_batches()
+        added += changes.findings.extra_entries
+    schema = entry_shape(*(part.schema for part in parts))
+    alike = [with_shape(pa.Table.from_batches([part]), schema) for part in parts]
+    table = pa.concat_tables(alike) if alike else schema.empty_table()
     order = argsort(words(table.column("primary_key_signature")))
     return Segment(table.take(pa.array(order)).combine_chunks().to_batches(), schema), added
 
@@ -249,7 +283,7 @@ def compact(store: SignatureStore, baseline: Baseline, generation: int) -> Manif
     if manifest is None or baseline.overlay.rows <= OVERLAY_SHARE * baseline.base.rows:
         return None
     folder = store.workspace(manifest.sync_id)
-    schema = entry_schema(baseline.primary_key_type)
+    schema = entry_shape(baseline.overlay.schema, baseline.base.schema)
     base = _write(folder, "base", schema, merged(baseline.overlay, baseline.base, keep_deleted=False))
     store.put(manifest.sync_id, folder / base.name)
     fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__}

@@ -7,11 +7,13 @@ a sealed run is one that got a number.
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from rundiff.baseline.manifest import Memory
 from rundiff.engine.log import CREATES, DELETES, UPDATES, unreadable
 
 __all__ = ["ENTRIES", "META", "Aside", "ChangeSet", "Findings", "changed_findings"]
@@ -61,6 +63,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     digest: str = ""
     """SHA-256 over what would be held or approved."""
     extra_entries: int = 0
+    """Keys that the baseline gains without a write record; its other entries are of keys that it holds."""
     repeated: int = 0
     """Deletions among `deleted` that were written before."""
     aside: tuple[Aside, ...] = ()
@@ -68,6 +71,18 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     existing: int = 0
     """At a first run: keys that the destination held already."""
     signer: str = "python"
+    scope: str = "full"
+    memory: Memory | None = None
+    """What the baseline is to keep of this run; None: what it kept before."""
+    expires_at: datetime | None = None
+    """Until when what a guard holds can be approved."""
+    misses: int = 0
+    """Keys with misses that are not deleted yet, after this run."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the reading proves of every key whether the source has it."""
+        return self.complete and self.scope == "full"
 
 
 class ChangeSet(msgspec.Struct, frozen=True):

@@ -15,32 +15,55 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.columns import as_struct, conform, unify_types
-from rundiff.baseline.merge import with_key_type
-from rundiff.baseline.order import argsort, as_signatures, first_of_group, words
+from rundiff.baseline.order import Halves, first_of_group, words
 from rundiff.baseline.segments import FLAG_ASSUMED, entries
 from rundiff.compare.conflicts import NO_WINNER, QUARANTINED, Candidates, Strategy, resolve
 from rundiff.compare.decision import Decision, decide
+from rundiff.compare.scopes import among, judge_misses
 from rundiff.compare.seen import Seen
 from rundiff.engine.changeset import ENTRIES, Aside
-from rundiff.engine.log import CREATES, DELETES, UPDATES, LogWriter, log_schema
+from rundiff.engine.log import CREATES, UPDATES, LogWriter, log_schema
+from rundiff.engine.partitions import as_partitions, record_partitions
 from rundiff.engine.previous import PreviousRecords, changed_fields
-from rundiff.engine.reading import SAMPLES, Read
+from rundiff.engine.reading import SAMPLES, Read, key_texts
 from rundiff.engine.spool import Spool
+from rundiff.engine.watching import MARKED
 from rundiff.errors import PolicyViolation
 from rundiff.model import Match
 from rundiff.settings import Policies
+from rundiff.signing import SigningKey
 
-__all__ = ["Comparing", "Found", "find_changes", "find_deletions", "prefetch_previous"]
+__all__ = [
+    "Absence",
+    "Comparing",
+    "Found",
+    "Parting",
+    "digest_change",
+    "find_changes",
+    "prefetch_previous",
+    "write_entries",
+]
 
 CHUNK = 1 << 17
 PREFETCH = 1 << 19
 """As many former records are kept in memory at most; more are read range by range."""
 LAST = 1 << 62
 """A rank after all others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parting:
+    """How the records of a sync are parted."""
+
+    fields: tuple[str, ...]
+    signing_key: SigningKey | None
+    partitions: Halves | None = None
+    """Of all positions of the baseline, where this run needs them."""
+    covered: Halves | None = None
+    """In partition scope: the partitions that the run covers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,14 +84,53 @@ class Comparing:
     """At a first run into a destination that holds rows already: which of these keys it has."""
     assume: bool = False
     """`rebaseline`: new keys become entries, not write records."""
+    parting: Parting | None = None
+    absence: bool = False
+    """Whether a key that was covered and not read is gone from the source."""
+    marks: bool = False
+    """Whether the source marks deletions itself."""
 
     @cached_property
-    def gone(self) -> npt.NDArray[np.int64]:
-        """The positions of live keys that the reading did not meet; only asked for once it has ended."""
-        unread = np.flatnonzero(self.baseline.live_mask() & ~self.seen.read)
+    def covered(self) -> npt.NDArray[np.bool_] | None:
+        """Mark the positions whose keys a complete reading covers; None: all of them."""
+        parting = self.parting
+        if parting is None or parting.covered is None or parting.partitions is None:
+            return None
+        return among(parting.partitions, parting.covered)
+
+    @cached_property
+    def absent(self) -> Absence:
+        """The live keys that the reading covered and did not meet; only asked for once it has ended."""
+        if not self.absence:
+            return Absence(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0, np.uint8))
+        missing = self.baseline.live_mask() & ~self.seen.read
+        if self.covered is not None:
+            missing &= self.covered
+        unread = np.flatnonzero(missing)
         decision = decide(known=True, read=np.zeros(len(unread), dtype=np.bool_), same=True)
-        gone: npt.NDArray[np.int64] = unread[decision == Decision.DELETE]
-        return gone
+        gone = unread[decision == Decision.DELETE]
+        delete_after = self.policies.delete_after_misses
+        if delete_after == 1:
+            return Absence(gone, np.empty(0, dtype=np.int64), np.empty(0, np.uint8))
+        due, misses = judge_misses(self.baseline.misses()[gone], delete_after)
+        return Absence(gone[due], gone[~due], misses[~due])
+
+    @property
+    def gone(self) -> npt.NDArray[np.int64]:
+        """The positions of the keys that are to be deleted because they were not read."""
+        return self.absent.due
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """Keys that a run covered and did not read, by their positions."""
+
+    due: npt.NDArray[np.int64]
+    """To be deleted now."""
+    pending: npt.NDArray[np.int64]
+    """Not yet."""
+    misses: npt.NDArray[np.uint8]
+    """Of the pending ones, this run included."""
 
 
 @dataclass(slots=True)
@@ -85,7 +147,10 @@ class Found:
     extra_entries: int = 0
     repeated: int = 0
     """Deletions written before that are written again, at a full refresh."""
+    marked: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    """Positions of keys that the source itself calls deleted."""
     conflict_samples: list[str] = field(default_factory=list)
+    duplicate_samples: list[str] = field(default_factory=list)
     aside: list[Aside] = field(default_factory=list)
     digest: Any = field(default_factory=hashlib.sha256)
     """Over the deletions."""
@@ -93,12 +158,9 @@ class Found:
     """Over all changes: action, key and data."""
 
 
-def prefetch_previous(work: Comparing, spool: Spool, *, deletions: bool) -> None:
+def prefetch_previous(work: Comparing, spool: Spool) -> None:
     """Read what changed and deleted records held before, in one pass over the logs, if it is not much."""
-    positions = spool.known_positions
-    if deletions:
-        positions = np.concatenate([positions, work.gone])
-    positions = np.unique(positions)
+    positions = np.unique(np.concatenate([spool.known_positions, work.gone]))
     if 0 < len(positions) <= PREFETCH:
         known = work.baseline.take(positions)
         written = known.column("written_run").to_numpy().astype(np.int64)
@@ -128,11 +190,11 @@ def find_changes(work: Comparing, spool: Spool, read: Read) -> Found:
                 batch = _records(part, work, schema, decision is Decision.UPDATE)
                 if decision is Decision.NEW:
                     batch = _without_existing(work, batch, found, extras)
-                _digest(found.whole_digest, decision, batch)
+                digest_change(found.whole_digest, decision, batch)
                 writer.write(batch)
         found.created, found.updated = creates.rows, updates.rows
     if extras:
-        _write_entries(work.folder / ENTRIES, extras)
+        write_entries(work.folder / ENTRIES, extras)
         found.extra_entries = sum(batch.num_rows for batch in extras)
     return found
 
@@ -146,7 +208,8 @@ def _ahead(ranges: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             yield rows
 
 
-def _digest(digest: Any, decision: Decision, batch: pa.RecordBatch) -> None:
+def digest_change(digest: Any, decision: Decision, batch: pa.RecordBatch) -> None:
+    """Take a batch of changes into a digest."""
     digest.update(bytes([decision]))
     digest.update(words(batch.column("primary_key_signature")).tobytes())
     digest.update(words(batch.column("data_signature")).tobytes())
@@ -187,6 +250,9 @@ def _winners(
     """Resolve the candidates of one range; give the winning rows by decision."""
     keys = words(rows.column("primary_key_signature"))
     match = rows.column("match").to_numpy()
+    gone = None
+    if work.marks:
+        gone, match = (match & MARKED) != 0, match & ~np.uint8(MARKED)
     position = rows.column("position").to_numpy()
     known = match != Match.NEW
     implied = np.zeros(len(match), dtype=np.bool_)
@@ -204,6 +270,8 @@ def _winners(
     choose = _chooser(function, rows) if callable(function) else None
     resolution = resolve(candidates, work.strategy, choose)
     found.duplicates += resolution.duplicates
+    if resolution.duplicates:
+        _note_duplicates(work, rows, candidates, found)
     clashes = np.flatnonzero(resolution.conflict)
     if len(clashes):
         _note_conflicts(work, rows, (resolution.start[clashes], resolution.winner[clashes]), found)
@@ -213,12 +281,37 @@ def _winners(
     same = np.where(winner == NO_WINNER, True, match[chosen] == Match.SAME)
     decision = decide(known=known[chosen], read=True, same=same)
     decision[winner == QUARANTINED] = Decision.NOTHING
+    deleted = np.zeros(len(winner), dtype=np.bool_)
+    if gone is not None:
+        deleted = (winner >= 0) & gone[chosen]
+        decision[deleted] = Decision.NOTHING
+        found.marked.append(position[chosen[deleted & known[chosen]]])
     group_implied = implied[resolution.start]
-    settled = (winner != QUARANTINED) & (decision == Decision.NOTHING)
+    settled = (winner != QUARANTINED) & (decision == Decision.NOTHING) & ~deleted
     # A key with an implied candidate was counted as unchanged already.
     found.unchanged += int(np.count_nonzero(settled & ~group_implied))
     found.unchanged -= int(np.count_nonzero(~settled & group_implied))
     return {kind: chosen[decision == kind] for kind in (Decision.NEW, Decision.UPDATE)}
+
+
+def _note_duplicates(work: Comparing, rows: pa.RecordBatch, candidates: Candidates, found: Found) -> None:
+    """Keep samples of records that repeat another one of their key in all compared fields."""
+    wanted = SAMPLES - len(found.duplicate_samples)
+    if wanted <= 0:
+        return
+    # Only keys with several candidates have numbers.
+    at = np.flatnonzero(candidates.content)
+    group, content = np.cumsum(candidates.first)[at], candidates.content[at]
+    order = np.lexsort((content, group))
+    group, content = group[order], content[order]
+    repeats = at[order[1:][(group[1:] == group[:-1]) & (content[1:] == content[:-1])]]
+    unchanged = np.flatnonzero(candidates.same & candidates.implied)
+    sample = np.unique(np.concatenate([repeats, unchanged]))[:wanted]
+    data = rows.column("data")
+    keys = pa.RecordBatch.from_arrays([data.field(n) for n in work.primary_key], list(work.primary_key))
+    found.duplicate_samples += [
+        f"key {text}: identical records" for text in key_texts(keys.take(pa.array(sample)).to_pylist())
+    ]
 
 
 def _content(rows: pa.RecordBatch, first: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
@@ -365,7 +458,7 @@ def _without_existing(
 ) -> pa.RecordBatch:
     """Take out what a policy makes an entry without a write record."""
     if work.assume:
-        extras.append(_assumed(batch))
+        extras.append(_assumed(batch, work))
         return batch.slice(0, 0)
     if work.existing is None:
         return batch
@@ -379,71 +472,24 @@ def _without_existing(
             "set it to overwrite or keep, or choose another table. Nothing was written"
         )
     if count and work.policies.on_existing == "keep":
-        extras.append(_assumed(batch.filter(held)))
+        extras.append(_assumed(batch.filter(held), work))
         return batch.filter(pc.invert(held))
     return batch
 
 
-def _assumed(batch: pa.RecordBatch) -> pa.RecordBatch:
+def _assumed(batch: pa.RecordBatch, work: Comparing) -> pa.RecordBatch:
     signatures = (batch.column("primary_key_signature"), batch.column("data_signature"))
-    return entries(signatures, batch.column("primary_key"), written_run=0, flags=FLAG_ASSUMED)
+    partition = None
+    if work.parting is not None:
+        data = pa.RecordBatch.from_struct_array(batch.column("data"))
+        partition = as_partitions(record_partitions(data, work.parting.fields, work.parting.signing_key))
+    return entries(
+        signatures, batch.column("primary_key"), written_run=0, flags=FLAG_ASSUMED, partition=partition
+    )
 
 
-def _write_entries(path: Path, batches: list[pa.RecordBatch]) -> None:
+def write_entries(path: Path, batches: list[pa.RecordBatch]) -> None:
+    """Write baseline entries that have no write record; all batches have one schema."""
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batches[0].schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
-
-
-def find_deletions(work: Comparing, found: Found, stale: pa.Table | None = None) -> None:
-    """Write the deletions: live keys of the baseline that a complete reading did not meet.
-
-    `stale` are entries that were deleted before, but that the destination may hold again.
-    """
-    gone = work.baseline.take(work.gone)
-    if stale is not None:
-        before = gone.num_rows
-        gone = _with_stale(work, gone, stale)
-        found.repeated = gone.num_rows - before
-    if gone.num_rows == 0:
-        return
-    kind = work.previous.data_type(gone.column("written_run").to_numpy())
-    key_type = gone.schema.field("primary_key").type
-    schema = log_schema(key_type, key_type if pa.types.is_null(kind) else kind)
-    with LogWriter(work.folder / DELETES) as writer:
-        for start in range(0, gone.num_rows, CHUNK):
-            batch = gone.slice(start, CHUNK).combine_chunks().to_batches()[0]
-            signatures = batch.column("primary_key_signature")
-            if pa.types.is_null(kind):
-                data = pa.nulls(batch.num_rows, key_type)
-            else:
-                written = batch.column("written_run").to_numpy().astype(np.int64)
-                data = work.previous.fetch(signatures, written, kind)
-            found.digest.update(words(signatures).tobytes())
-            found.digest.update(words(batch.column("data_signature")).tobytes())
-            _digest(found.whole_digest, Decision.DELETE, batch)
-            writer.write(
-                pa.RecordBatch.from_arrays(
-                    [
-                        as_signatures(words(signatures)),
-                        batch.column("data_signature"),
-                        batch.column("primary_key"),
-                        data,
-                        pa.nulls(batch.num_rows, pa.list_(pa.string())),
-                    ],
-                    schema=schema,
-                )
-            )
-        found.deleted = writer.rows
-
-
-def _with_stale(work: Comparing, gone: pa.Table, stale: pa.Table) -> pa.Table:
-    """Add deletions to repeat, but for keys that this run creates again."""
-    created = work.folder / CREATES
-    if created.exists():
-        keys = pq.read_table(created, columns=["primary_key_signature"]).column(0).cast(pa.binary())
-        back = pc.is_in(stale.column("primary_key_signature").cast(pa.binary()), value_set=keys)
-        stale = stale.filter(pc.invert(back))
-    kind = unify_types(gone.schema.field("primary_key").type, stale.schema.field("primary_key").type)
-    table = pa.concat_tables([with_key_type(gone, kind), with_key_type(stale, kind)])
-    return table.take(pa.array(argsort(words(table.column("primary_key_signature"))))).combine_chunks()

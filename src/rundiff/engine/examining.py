@@ -82,16 +82,17 @@ def examine(
     baseline: Baseline,
     *,
     whole: bool,
-    full_refresh: bool,
+    changed: npt.NDArray[np.bool_] | bool,
 ) -> tuple[Verdicts, Sequence[Unsignable], npt.NDArray[np.bool_] | None]:
     """Sign rows over the key fields and the compared fields, and look them up.
 
     Also gives what could not be signed and, if there is any, a mask of the rows that could: verdicts
     are about those alone. `whole` asks for verdicts on all rows, not only on those that are kept.
+    `changed` rows (all of them, or a mask) count as changed where the baseline has the same data.
     Safe to call from many threads.
     """
     lookup = baseline.lookup
-    if isinstance(lookup, NativeLookup) and not whole and not full_refresh:
+    if isinstance(lookup, NativeLookup) and not whole and changed is False:
         names = [present_fields(records.schema, part) for part in fields]
         examined = lookup.examine(records.select(list(dict.fromkeys([*names[0], *names[1]]))), names, key)
         if not examined.unsignable:
@@ -106,7 +107,9 @@ def examine(
         mask = pa.array(signed)
         signatures = (signatures[0].filter(mask), signatures[1].filter(mask))
     match, position = lookup.probe(*signatures)
-    if full_refresh:
+    if changed is not False:
+        if signed is not None and changed is not True:
+            changed = changed[signed]
         # A copy: what a lookup gives may be read-only.
-        match = np.where(match == Match.SAME, np.uint8(Match.CHANGED), match)
+        match = np.where(changed & (match == Match.SAME), np.uint8(Match.CHANGED), match)
     return _Arrays(*signatures, match, position), list(problems.values()), signed

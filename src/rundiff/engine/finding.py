@@ -10,19 +10,37 @@ from pathlib import Path
 import pyarrow as pa
 
 from rundiff.baseline.baseline import Baseline
+from rundiff.baseline.manifest import Memory
 from rundiff.compare.conflicts import parse_strategy
-from rundiff.compare.guards import Figures, Verdict, judge
+from rundiff.compare.guards import Verdict, doubt, judge
+from rundiff.compare.marks import named_fields
 from rundiff.compare.seen import Seen, open_seen
 from rundiff.destinations.contract import Destination, Target
-from rundiff.engine.changeset import Aside, ChangeSet, Findings
-from rundiff.engine.comparing import Comparing, Found, find_changes, find_deletions, prefetch_previous
+from rundiff.engine.changeset import Aside, ChangeSet, Findings, changed_findings
+from rundiff.engine.comparing import Comparing, Found, find_changes, prefetch_previous
+from rundiff.engine.deletions import Looked, find_deletions, keep_entries
+from rundiff.engine.judging import (
+    Course,
+    figures_of,
+    memory_after,
+    parting_of,
+    pending_samples,
+    reach_with_fields,
+    watch_of,
+)
+from rundiff.engine.log import DELETES, read_log
+from rundiff.engine.partitions import partition_name
 from rundiff.engine.previous import PreviousRecords
-from rundiff.engine.reading import SAMPLES, Read, ReadingRules, compared_fields, read_all
+from rundiff.engine.reading import SAMPLES, Read, ReadingRules, compared_fields, key_texts, read_all
+from rundiff.engine.records import values
+from rundiff.engine.scoping import Reach, cursor_value, reach_of
 from rundiff.engine.session import Backends
 from rundiff.engine.spool import Spool
 from rundiff.engine.views import Progress
+from rundiff.engine.watching import Watch
 from rundiff.errors import BaselineLost, ConfigurationError, DestinationError, PolicyViolation
-from rundiff.model import BaselineState
+from rundiff.model import BaselineState, Scope
+from rundiff.options import parse_duration
 from rundiff.settings import SyncSettings
 from rundiff.signing import signer_name
 from rundiff.sources.contract import ReadRequest, Source
@@ -54,7 +72,7 @@ class Started:
 
 @dataclass(slots=True)
 class Finder:
-    """One reading and its comparison. After `find`, `seen` tells which baseline keys were read."""
+    """One reading and its comparison. After `find`, `looked` tells which baseline keys it judged."""
 
     backends: Backends
     settings: SyncSettings
@@ -64,6 +82,8 @@ class Finder:
     started: Started
     folder: Path
     seen: Seen | None = None
+    looked: Looked | None = None
+    course: Course | None = None
 
     def find(self) -> ChangeSet:
         """Read, compare, judge; leave a change set in the folder."""
@@ -72,8 +92,10 @@ class Finder:
         strategy = parse_strategy(settings.policies.on_conflict)
         if started.state is BaselineState.LOST:
             self._refuse_lost()
+        course = self._course()
         self.seen = open_seen(baseline.positions, keep_all=strategy.kind == "function")
         spool = Spool(self.folder)
+        watch = watch_of(settings, course.reach)
         read = self._read(
             baseline,
             ReadingRules(
@@ -83,34 +105,16 @@ class Finder:
                 signing_key=self.backends.signing_key,
                 full_refresh=settings.full_refresh,
                 keep_invalid=settings.policies.on_invalid_key == "quarantine",
+                watch=watch,
             ),
             spool,
         )
-        warnings = self._warnings(read)
+        warnings = self._warnings(read, watch)
         fields = self._compared(read, warnings)
         self._say("sealing", read.records)
-        sync_id = started.sync_id
-        work = Comparing(
-            folder=self.folder,
-            primary_key=settings.primary_key,
-            compared=tuple(
-                dict.fromkeys([*fields, *(() if baseline.manifest is None else baseline.manifest.fields)])
-            ),
-            fields=_fields(read, {} if baseline.manifest is None else baseline.manifest.pins),
-            baseline=baseline,
-            seen=self.seen,
-            previous=PreviousRecords(
-                lambda run: self.backends.log.folder(sync_id, run) if sync_id else self.folder / "none",
-                deletes=started.stale is not None,
-            ),
-            policies=settings.policies,
-            strategy=strategy,
-            existing=self._existing if started.state is BaselineState.FIRST else None,
-            assume=started.state is BaselineState.LOST and settings.policies.on_lost_baseline == "rebaseline",
-        )
-        reasons = self._incomplete(read)
-        deletions = not reasons and started.state is BaselineState.FOUND
-        prefetch_previous(work, spool, deletions=deletions)
+        reasons = self._incomplete(read, course.reach)
+        work = self._work(course, read, fields, absence=not reasons)
+        prefetch_previous(work, spool)
         found = find_changes(work, spool, read)
         if spool.rows:
             # Refused here, before anything is written, and not in the middle of a delivery.
@@ -118,32 +122,103 @@ class Finder:
                 self.target,
                 {f.name: f.type for f in spool.data_type if not pa.types.is_null(work.fields[f.name])},
             )
-        if deletions:
-            find_deletions(work, found, started.stale)
-        verdict = judge(
-            Figures(
-                baseline=baseline.live,
-                read=read.valid,
-                creates=found.created,
-                updates=found.updated,
-                # Those that are repeated were judged when they were found.
-                deletes=found.deleted - found.repeated,
-            ),
-            settings.guards,
+        whole = work.absence and course.reach.scope is Scope.FULL
+        find_deletions(work, found, started.stale if whole else None)
+        figures = figures_of(course, work, read, found)
+        verdict = judge(figures, settings.guards)
+        self._refuse_guarded(verdict)
+        doubtful = doubt(figures, settings.guards) if work.absence else None
+        pending = keep_entries(
+            work,
+            count=doubtful is None,
+            repart=work.parting is not None and course.memory.partition_by != work.parting.fields,
+        )
+        if doubtful is not None and len(work.absent.pending):
+            warnings.append(f"keys that were not read have no further miss: {doubtful}")
+        self.looked = Looked(
+            self.seen.read, work.absence if work.covered is None else work.covered & work.absence
         )
         self._clear_spool()
-        changes = ChangeSet(self.folder, self._findings((read, found), fields, reasons, verdict, warnings))
+        findings = changed_findings(
+            self._findings((read, found), fields, reasons, verdict, warnings),
+            scope=str(course.reach.scope),
+            memory=memory_after(
+                course, read, complete=not reasons, pending=pending, doubtful=doubtful is not None
+            ),
+            misses=pending,
+            expires_at=None
+            if verdict == Verdict()
+            else course.began + parse_duration(settings.guards.approval_expires, "approval_expires"),
+        )
+        if pending:
+            samples = {**findings.samples, "pending": pending_samples(work, count=doubtful is None)}
+            findings = changed_findings(findings, samples=samples)
+        changes = ChangeSet(self.folder, findings)
         changes.save()
         return changes
 
+    def _course(self) -> Course:
+        if self.course is not None:
+            return self.course
+        manifest = self.started.baseline.manifest
+        memory = Memory() if manifest is None else manifest.memory
+        now = self.backends.database.now()
+        reach = reach_with_fields(self.settings, reach_of(self.settings, memory, now))
+        self.course = Course(settings=self.settings, reach=reach, memory=memory, began=now)
+        return self.course
+
+    def _work(self, course: Course, read: Read, fields: tuple[str, ...], *, absence: bool) -> Comparing:
+        settings, started, baseline = self.settings, self.started, self.started.baseline
+        manifest, sync_id = baseline.manifest, started.sync_id
+        previous = PreviousRecords(
+            lambda run: self.backends.log.folder(sync_id, run) if sync_id else self.folder / "none",
+            deletes=started.stale is not None,
+        )
+        assert self.seen is not None  # noqa: S101 -- set by the only caller
+        found = started.state is BaselineState.FOUND
+        return Comparing(
+            folder=self.folder,
+            primary_key=settings.primary_key,
+            compared=tuple(dict.fromkeys([*fields, *(() if manifest is None else manifest.fields)])),
+            fields=_fields(read, {} if manifest is None else manifest.pins),
+            baseline=baseline,
+            seen=self.seen,
+            previous=previous,
+            policies=settings.policies,
+            strategy=parse_strategy(settings.policies.on_conflict),
+            existing=self._existing if started.state is BaselineState.FIRST else None,
+            assume=started.state is BaselineState.LOST and settings.policies.on_lost_baseline == "rebaseline",
+            parting=parting_of(course, baseline, read, previous, self.backends.signing_key),
+            absence=absence and found and course.reach.scope is not Scope.INCREMENTAL,
+            marks=settings.policies.deleted_when is not None,
+        )
+
+    def _refuse_guarded(self, verdict: Verdict) -> None:
+        reason = verdict.hold_run or verdict.hold_deletions
+        if reason is None or self.settings.guards.on_guard != "fail":
+            return
+        keys = ""
+        path = self.folder / DELETES
+        if verdict.hold_deletions is not None and path.exists():
+            sample = values(next(read_log(path, SAMPLES, ["primary_key"])).column(0))
+            keys = f", such as {'; '.join(key_texts(sample))}"
+        raise PolicyViolation(
+            f"sync {self.settings.name}: {reason}{keys}; on_guard is fail. Nothing was written. Mend the source, "
+            "or run with --on-guard hold_deletes to look at the changes and approve them"
+        )
+
     def _read(self, baseline: Baseline, rules: ReadingRules, spool: Spool) -> Read:
-        manifest = baseline.manifest
+        manifest, course = baseline.manifest, self._course()
+        reach, incremental = course.reach, course.reach.scope is Scope.INCREMENTAL
         request = ReadRequest(
             options=self.settings.reading,
             primary_key=self.settings.primary_key,
             pins=None if manifest is None else manifest.pins,
             ended_with_newline=None if manifest is None else manifest.ends_with_newline,
             newlines={} if manifest is None else manifest.newlines,
+            scope=reach.scope,
+            partitions=reach.named,
+            cursor=cursor_value(course.memory, self.settings.scoping.cursor) if incremental else None,
         )
         assert self.seen is not None  # noqa: S101 -- set by the only caller
         last = 0.0
@@ -213,7 +288,7 @@ class Finder:
             + [name for name in now if name not in manifest.fields]
         )
 
-    def _incomplete(self, read: Read) -> list[str]:
+    def _incomplete(self, read: Read, reach: Reach) -> list[str]:
         """Say why the reading is no proof that a record is gone."""
         reasons = list(read.end.incomplete)
         if read.unreadable:
@@ -229,6 +304,9 @@ class Finder:
             reasons.append(
                 "standard input may have been cut off; --expected-rows would prove that it was not"
             )
+        sentinel = self.settings.guards.sentinel
+        if sentinel and reach.scope is Scope.FULL and not read.watched.sentinel:
+            reasons.append(f"the sentinel record {partition_name(sentinel)} was not read")
         manifest = self.started.baseline.manifest
         if manifest is not None and read.invalid_keys > manifest.invalid_keys:
             reasons.append(
@@ -237,8 +315,17 @@ class Finder:
             )
         return reasons
 
-    def _warnings(self, read: Read) -> list[str]:
+    def _warnings(self, read: Read, watch: Watch | None) -> list[str]:
         warnings = []
+        named = [] if watch is None else [watch.cursor] if watch.cursor else []
+        if watch is not None and watch.deleted_when is not None:
+            named += named_fields(watch.deleted_when)
+        missing = [name for name in named if name not in read.fields]
+        if missing and read.fields:
+            warnings.append(
+                f"the source has no field {', '.join(missing)}, which deleted_when or cursor names: no record is "
+                "taken for one that has it"
+            )
         if read.invalid_keys:
             warnings.append(
                 f"{read.invalid_keys:,} record{'s' * (read.invalid_keys > 1)} without a valid key skipped: "
@@ -280,6 +367,8 @@ class Finder:
         samples = {kind: tuple(texts) for kind, texts in read.samples.items() if texts}
         if found.conflict_samples:
             samples["conflicts"] = tuple(found.conflict_samples[:SAMPLES])
+        if found.duplicate_samples:
+            samples["duplicates"] = (*samples.get("duplicates", ()), *found.duplicate_samples)[:SAMPLES]
         key = self.backends.signing_key
         return Findings(
             sync_id=started.sync_id,

@@ -79,7 +79,7 @@ def find_and_seal(
         raise
     if changes.findings.hold_run is not None:
         return execution.hold(changes)
-    return execution.seal(changes, finder.seen)
+    return execution.seal(changes, finder.looked)
 
 
 def deliver_changes(execution: Execution, changes: ChangeSet, settings: SyncSettings) -> RunResult:

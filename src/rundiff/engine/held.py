@@ -3,39 +3,43 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pyarrow as pa
 
 from rundiff.baseline.baseline import Baseline
-from rundiff.baseline.order import words
-from rundiff.compare.seen import Seen
+from rundiff.baseline.columns import conform, unify_types
+from rundiff.baseline.order import argsort, words
 from rundiff.database.contract import Held
 from rundiff.engine.changeset import ChangeSet, changed_findings
-from rundiff.engine.log import LogWriter, read_log
+from rundiff.engine.deletions import Looked
+from rundiff.engine.log import LogWriter, log_schema, read_log
 from rundiff.engine.session import Session
 from rundiff.model import Match
 
-__all__ = ["remaining_held", "still_deletable"]
+__all__ = ["held_after", "shown_time", "still_deletable"]
 
 
 def still_deletable(
-    source: ChangeSet, target: ChangeSet, baseline: Baseline, seen: Seen | None
+    source: ChangeSet, target: Path, baseline: Baseline, looked: Looked | None
 ) -> tuple[int, str]:
-    """Copy those held deletions whose keys the baseline holds unchanged and `seen` did not read.
+    """Copy those held deletions whose keys the baseline holds unchanged and a run did not look at.
 
     Gives their number and their digest.
     """
     digest = hashlib.sha256()
-    with LogWriter(target.deletes) as writer:
+    with LogWriter(target) as writer:
         for batch in read_log(source.deletes):
             match, position = baseline.lookup.probe(batch.column(0), batch.column(1))
             keep = match == Match.SAME
             if source.findings.repeated:
                 # Deletions that a full refresh repeats are of keys that the baseline no longer holds.
                 keep |= match == Match.NEW
-            if seen is not None:
+            if looked is not None:
                 known = keep & (position >= 0)
-                keep[known] = ~seen.read[position[known]]
+                keep[known] = ~(looked.read | looked.judged)[position[known]]
             kept = batch.filter(pa.array(keep))
             digest.update(words(kept.column(0)).tobytes())
             digest.update(words(kept.column(1)).tobytes())
@@ -43,21 +47,78 @@ def still_deletable(
     return writer.rows, digest.hexdigest()
 
 
-def remaining_held(session: Session, baseline: Baseline, seen: Seen | None, run: int) -> Held | None:
-    """After an incomplete reading: the held deletions, less the keys that it read after all."""
-    held = session.sync.held
-    if held is None or held.what != "deletions" or seen is None:
+def held_after(
+    session: Session, changes: ChangeSet, baseline: Baseline, looked: Looked | None, run: int
+) -> Held | None:
+    """Take a run's held deletions out of its change set; give all that is held from now on.
+
+    Earlier held deletions stay where the run can't tell: of keys that it neither read nor covered.
+    """
+    findings, before = changes.findings, session.sync.held
+    own = findings.hold_deletions is not None
+    folder = session.backends.home.new_spool(session.sync.sync_id)
+    earlier = folder / "earlier.parquet"
+    remaining, digest = 0, findings.digest
+    if before is not None and before.what == "deletions" and looked is not None and looked.judged is not True:
+        kept = ChangeSet.load(session.backends.log.held(session.sync.sync_id, before.run))
+        remaining, digest = still_deletable(kept, earlier, baseline, looked)
+        if not own and remaining:
+            findings = changed_findings(
+                kept.findings, digest=digest, counts={**kept.findings.counts, "deleted": remaining}
+            )
+    held = ChangeSet(folder, findings)
+    if own and remaining:
+        digest = _together(changes.deletes, earlier, held.deletes)
+        changes.deletes.unlink()
+    elif own:
+        digest = findings.digest
+        os.replace(changes.deletes, held.deletes)
+    elif remaining:
+        os.replace(earlier, held.deletes)
+    else:
         return None
-    backends, sync_id = session.backends, session.sync.sync_id
-    before = ChangeSet.load(backends.log.held(sync_id, held.run))
-    folder = backends.home.new_spool(sync_id)
-    rows, digest = still_deletable(before, ChangeSet(folder, before.findings), baseline, seen)
-    if rows == 0:
-        return None
-    counts = {**before.findings.counts, "deleted": rows}
-    after = ChangeSet(folder, changed_findings(before.findings, digest=digest, counts=counts))
-    after.save()
-    backends.log.hold(sync_id, run, session.token, folder)
+    earlier.unlink(missing_ok=True)
+    held.save()
+    session.backends.log.hold(session.sync.sync_id, run, session.token, folder)
+    mine = changes.findings
+    known = before if before is not None and not own else None
     return Held(
-        run=run, what="deletions", count=rows, reason=held.reason, digest=digest, manifest=held.manifest
+        run=run,
+        what="deletions",
+        count=remaining + (mine.counts["deleted"] if own else 0),
+        reason=known.reason if known else mine.hold_deletions or "",
+        digest=digest,
+        manifest=known.manifest if known else mine.manifest,
+        expires_at=known.expires_at if known else mine.expires_at,
     )
+
+
+def _together(one: Path, other: Path, target: Path) -> str:
+    """Merge two sets of deletions with different keys; gives their digest."""
+    batches = [batch for path in (one, other) for batch in read_log(path)]
+    kinds: dict[str, pa.DataType] = {}
+    for batch in batches:
+        for name in ("primary_key", "data"):
+            kinds[name] = unify_types(kinds.get(name, pa.null()), batch.schema.field(name).type)
+    schema = log_schema(kinds["primary_key"], kinds["data"])
+    alike = [
+        pa.RecordBatch.from_arrays(
+            [conform(batch.column(field.name), field.type) for field in schema], schema=schema
+        )
+        for batch in batches
+    ]
+    table = pa.Table.from_batches(alike, schema)
+    order = argsort(words(table.column("primary_key_signature")))
+    table = table.take(pa.array(order)).combine_chunks()
+    digest = hashlib.sha256()
+    with LogWriter(target) as writer:
+        for batch in table.to_batches():
+            digest.update(words(batch.column(0)).tobytes())
+            digest.update(words(batch.column(1)).tobytes())
+            writer.write(batch)
+    return digest.hexdigest()
+
+
+def shown_time(moment: datetime) -> str:
+    """Write a time for people."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")

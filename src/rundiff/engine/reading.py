@@ -6,28 +6,30 @@ import json
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from rundiff.baseline.baseline import Baseline
-from rundiff.baseline.order import Positions
+from rundiff.baseline.order import Positions, argsort, first_of_group, words
 from rundiff.compare.conflicts import Strategy
 from rundiff.compare.seen import Seen
 from rundiff.engine.examining import Kept, Verdicts, examine
 from rundiff.engine.spool import Spool, spool_batch
 from rundiff.engine.views import Progress
+from rundiff.engine.watching import MARKED, Noticed, Watch, Watched
 from rundiff.errors import KeyFieldMissing
 from rundiff.settings import DEFAULT_EXCLUDE, Comparison
-from rundiff.signing import SigningKey
+from rundiff.signing import SigningKey, sign
 from rundiff.sources.contract import ReadBatch, ReadEnd, Reading
 
-__all__ = ["SAMPLES", "Contest", "Read", "ReadingRules", "compared_fields", "read_all"]
+__all__ = ["SAMPLES", "Contest", "Read", "ReadingRules", "compared_fields", "key_texts", "read_all"]
 
 log = logging.getLogger("rundiff")
 
@@ -71,6 +73,8 @@ class ReadingRules:
     full_refresh: bool
     keep_invalid: bool = False
     """Keep records without a valid key, for quarantine."""
+    watch: Watch | None = None
+    """What else to look for; None: nothing."""
 
     @property
     def wants_all(self) -> bool:
@@ -101,6 +105,7 @@ class Read:
     """For quarantine: the records without a valid key, as JSON."""
     end: ReadEnd = field(default_factory=ReadEnd)
     pins: dict[str, str] = field(default_factory=dict)
+    watched: Watched = field(default_factory=Watched)
 
     @property
     def valid(self) -> int:
@@ -125,6 +130,9 @@ class _Signed:
     invalid_samples: list[str]
     invalid_records: list[str]
     unsignable: list[str]
+    marked: npt.NDArray[np.bool_] | None = None
+    """Which records the source calls deleted; None: none of them."""
+    noticed: Noticed | None = None
 
 
 def _sign(batch: ReadBatch, first: int, rules: ReadingRules, baseline: Baseline) -> _Signed:
@@ -158,19 +166,22 @@ def _sign(batch: ReadBatch, first: int, rules: ReadingRules, baseline: Baseline)
         order = order[~bad_key]
 
     compared = compared_fields(names, rules.comparison, rules.primary_key)
+    marked = None if rules.watch is None else rules.watch.marked(records)
     verdicts, problems, signed = examine(
         records,
         (rules.primary_key, compared),
         rules.signing_key,
         baseline,
         whole=rules.wants_all,
-        full_refresh=rules.full_refresh,
+        # Else a marked record that differs only in fields that are not compared would pass for unchanged.
+        changed=rules.full_refresh or (False if marked is None else marked),
     )
     unsignable = [
         f"record {int(order[item.row]) + 1:,}: field {item.field}: {item.reason}" for item in problems
     ]
     if signed is not None:
         records, order = records.filter(pa.array(signed)), order[signed]
+        marked = None if marked is None else marked[signed]
     return _Signed(
         read=total,
         records=records,
@@ -180,6 +191,8 @@ def _sign(batch: ReadBatch, first: int, rules: ReadingRules, baseline: Baseline)
         invalid_samples=invalid_samples,
         invalid_records=invalid_records,
         unsignable=unsignable,
+        marked=marked,
+        noticed=None if rules.watch is None else rules.watch.notice(records, rules.signing_key),
     )
 
 
@@ -228,7 +241,11 @@ def read_all(
         result.note("unreadable", [*unreadable, *signed.unsignable])
         result.invalid += signed.invalid_records
         result.note("invalid_keys", signed.invalid_samples)
+        result.watched.add(signed.noticed)
+        before = seen.dropped_duplicates
         kept = signed.verdicts.take(seen)
+        if seen.dropped_duplicates > before:
+            result.note("duplicates", _repeated(signed.records, rules, result.samples))
         if ranked is not None and kept.dropped is not None and len(kept.dropped):
             others = np.delete(np.arange(signed.records.num_rows), kept.rows)
             result.contest.positions.append(kept.dropped)
@@ -266,6 +283,29 @@ def _reason(name: str | None, reason: str) -> str:
     return reason if name is None else f"field {name}: {reason}"
 
 
+def _repeated(
+    records: pa.RecordBatch, rules: ReadingRules, samples: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """Name keys that this batch repeats, as long as samples are wanted.
+
+    Only asked for batches with unchanged records that were read before; those whose first reading was
+    in another batch are counted, but have no sample.
+    """
+    wanted = SAMPLES - len(samples.get("duplicates", ()))
+    if wanted <= 0:
+        return []
+    keys = records.select(list(rules.primary_key))
+    matrix = words(sign(keys, rules.primary_key, rules.signing_key).signatures)
+    order = argsort(matrix)
+    again = order[~first_of_group(matrix[order])][:wanted]
+    return [f"key {text}: identical records" for text in key_texts(keys.take(pa.array(again)).to_pylist())]
+
+
+def key_texts(keys: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Write keys as JSON, for samples."""
+    return [json.dumps(key, default=str) for key in keys]
+
+
 def _field(records: pa.RecordBatch, name: str) -> pa.Array:
     if name in records.schema.names:
         return records.column(name)
@@ -277,5 +317,7 @@ def _spool(spool: Spool, signed: _Signed, kept: Kept) -> None:
     if len(rows) == 0:
         return
     keys, data, match, position = kept.meta
+    if signed.marked is not None:
+        match = pa.array(match.to_numpy() | np.where(signed.marked[rows], np.uint8(MARKED), np.uint8(0)))
     meta = [keys, data, pa.array(signed.order[rows]), match, position]
     spool.add(spool_batch(meta, records if len(rows) == records.num_rows else records.take(pa.array(rows))))

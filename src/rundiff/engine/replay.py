@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.columns import unify_types
-from rundiff.baseline.manifest import Manifest
-from rundiff.baseline.merge import merged, with_key_type
+from rundiff.baseline.manifest import Manifest, Memory
+from rundiff.baseline.merge import entry_shape, merged, with_key_type
 from rundiff.baseline.order import argsort, first_of_group, words
-from rundiff.baseline.segments import Segment, entries, entry_schema, write_segment
+from rundiff.baseline.segments import Segment, entries, write_segment
 from rundiff.database.contract import StoredRun
 from rundiff.destinations.contract import Position
 from rundiff.engine.candidate import newer_entries, publish
@@ -41,6 +41,7 @@ def rebuild(session: Session) -> Manifest:
     overlay: Segment | None = None
     last: ChangeSet | None = None
     number = 0
+    memory = Memory()
     for run in _committed(backends, sync.sync_id):
         folder = session.log(run.run)
         if not folder.exists():
@@ -49,23 +50,22 @@ def rebuild(session: Session) -> Manifest:
                 f"Run with --on-lost-baseline rebaseline or resend instead"
             )
         last, number = ChangeSet.load(folder), run.run
+        memory = last.findings.memory or memory
+        parted = (memory.partition_by, backends.signing_key)
         failures = backends.database.failures(sync.sync_id, run.run)
         before = Baseline.empty() if base is None or overlay is None else Baseline(base, overlay, None)
-        newer, _ = newer_entries(last, run.run, unwritten(failures), before)
+        newer, _ = newer_entries(last, run.run, unwritten(failures), before, parted, kept=False)
         if base is None:
             base, overlay = newer, Segment([], newer.schema)
         elif overlay is not None and newer.rows:
-            kind = unify_types(
-                newer.schema.field("primary_key").type, overlay.schema.field("primary_key").type
-            )
-            overlay = Segment(list(merged(newer, overlay, keep_deleted=True)), entry_schema(kind))
+            shape = entry_shape(newer.schema, overlay.schema)
+            overlay = Segment(list(merged(newer, overlay, keep_deleted=True)), shape)
     if base is None or overlay is None or last is None:
         raise StateChanged(f"sync {sync.name} has no committed run whose write log could be replayed")
-    whole = Baseline(base, overlay, None)
     folder = backends.store.workspace(sync.sync_id)
     info = write_segment(
         folder / f"base-{uuid.uuid4().hex}.arrow",
-        entry_schema(whole.primary_key_type),
+        entry_shape(overlay.schema, base.schema),
         merged(overlay, base, keep_deleted=False),
     )
     backends.store.put(sync.sync_id, folder / info.name)
@@ -85,6 +85,9 @@ def rebuild(session: Session) -> Manifest:
         signing_key_id=findings.signing_key_id,
         invalid_keys=findings.counts["invalid_keys"],
         ends_with_newline=findings.ends_with_newline,
+        # Partitions that an earlier choice of fields left count as unknown, so the next run signs all anew;
+        # the cursor is forgotten, so the next incremental run reads everything.
+        memory=Memory(recent=memory.recent),
     )
     publish(backends.store, manifest)
     sync = changed(sync, manifest=manifest.name, generation=manifest.generation)

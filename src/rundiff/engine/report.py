@@ -21,7 +21,7 @@ def planned_result(findings: Findings, seconds: float) -> RunResult:
         run=None,
         status=RunStatus.PLANNED,
         baseline=BaselineState(findings.baseline),
-        scope=Scope.FULL,
+        scope=Scope(findings.scope),
         complete=findings.complete,
         counts=Counts(**counts),
         seconds=seconds,
@@ -67,6 +67,7 @@ def details_of(findings: Findings, **more: Any) -> dict[str, Any]:
         "samples": {kind: list(texts) for kind, texts in findings.samples.items()},
         "signer": findings.signer,
         "held_reason": findings.hold_run or findings.hold_deletions,
+        "pending": findings.misses,
         **more,
     }
 

@@ -163,6 +163,7 @@ def _findings(execution: Execution, last_run: int, counts: list[int]) -> Any:
         existing=0,
         # What earlier readings found stays as it is: a retry reads nothing.
         complete=False,
+        memory=None,
         reasons=(),
         samples={},
         warnings=(),

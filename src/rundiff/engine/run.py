@@ -7,7 +7,6 @@ before; everything that no run names is garbage, which the next run sweeps.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -16,14 +15,14 @@ from typing import Any
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.manifest import Manifest
-from rundiff.compare.seen import Seen
 from rundiff.database.contract import Acknowledged, Failure, Held, Sealed, StoredRun, StoredSync
 from rundiff.destinations.contract import Position
 from rundiff.engine.candidate import Unwritten, build_candidate, compact, digest_of, logged_keys
 from rundiff.engine.changeset import ChangeSet
+from rundiff.engine.deletions import Looked
 from rundiff.engine.delivery import Delivery, resume_position
 from rundiff.engine.finding import Started
-from rundiff.engine.held import remaining_held
+from rundiff.engine.held import held_after
 from rundiff.engine.keeping import lost_on_the_way
 from rundiff.engine.report import details_of, failed_result, result_from_json, result_of
 from rundiff.engine.session import Session, generation_of, open_baseline
@@ -94,10 +93,10 @@ class Execution:
 
     # Sealing
 
-    def seal(self, changes: ChangeSet, seen: Seen | None = None) -> ChangeSet:
+    def seal(self, changes: ChangeSet, looked: Looked | None = None) -> ChangeSet:
         """Make the write log and the candidate baseline durable under this run's number."""
         findings, number = changes.findings, self.run.run
-        held = self._hold_deletions(changes)
+        held = held_after(self.session, changes, self.baseline, looked, number)
         counts = findings.counts
         log, sync_id = self.session.backends.log, self._sync.sync_id
         action = findings.new_action
@@ -106,12 +105,16 @@ class Execution:
         if self.run.kind is RunKind.RETRY:
             # It reads nothing, and so judges nothing that is held.
             held = self._sync.held
-        elif held is None and not findings.complete:
-            held = remaining_held(self.session, self.baseline, seen, number)
         store = self.session.backends.store
         # Past the store's, too, which is ahead where the database was restored from an older copy.
         generation = max(self._sync.generation, generation_of(store.current_manifest(sync_id))) + 1
-        manifest = build_candidate(store, self.baseline, changes, (sync_id, number, generation))
+        manifest = build_candidate(
+            store,
+            self.baseline,
+            changes,
+            (sync_id, number, generation),
+            signing_key=self.session.backends.signing_key,
+        )
         done = self._sync.acknowledged or Acknowledged(0, 0)
         sealed = Sealed(
             deletes=0 if findings.hold_deletions else counts["deleted"],
@@ -134,24 +137,6 @@ class Execution:
         )
         return changes
 
-    def _hold_deletions(self, changes: ChangeSet) -> Held | None:
-        findings = changes.findings
-        if findings.hold_deletions is None:
-            return None
-        backends, sync_id = self.session.backends, self._sync.sync_id
-        folder = backends.home.new_spool(sync_id)
-        os.replace(changes.deletes, folder / changes.deletes.name)
-        ChangeSet(folder, findings).save()
-        backends.log.hold(sync_id, self.run.run, self.session.token, folder)
-        return Held(
-            run=self.run.run,
-            what="deletions",
-            count=findings.counts["deleted"],
-            reason=findings.hold_deletions,
-            digest=findings.digest,
-            manifest=findings.manifest,
-        )
-
     def hold(self, changes: ChangeSet) -> RunResult:
         """Hold the whole run: keep its change set for an approval, deliver nothing."""
         findings, number = changes.findings, self.run.run
@@ -165,6 +150,7 @@ class Execution:
             reason=findings.hold_run or "",
             digest=digest_of(ChangeSet(folder, findings)),
             manifest=findings.manifest,
+            expires_at=findings.expires_at,
         )
         result = self._result(findings, RunStatus.HELD)
         run = changed(
@@ -236,7 +222,12 @@ class Execution:
         if without:
             generation += 1
             manifest = build_candidate(
-                session.backends.store, self.baseline, changes, (sync_id, number, generation), without
+                session.backends.store,
+                self.baseline,
+                changes,
+                (sync_id, number, generation),
+                without,
+                session.backends.signing_key,
             ).name
         aside = self._quarantine(changes, now)
         status = RunStatus.COMMITTED if sealed.held is None or not findings.hold_deletions else RunStatus.HELD
@@ -282,7 +273,7 @@ class Execution:
         """
         number, sync_id = self.run.run, self._sync.sync_id
         before = [f for f in self.session.backends.database.failures(sync_id) if f.run < number]
-        if not before or changes.findings.complete:
+        if not before or changes.findings.whole:
             return [(f.run, f.sequence) for f in before]
         keys = {f.primary_key_signature for f in before if f.primary_key_signature is not None}
         settled = again | logged_keys(changes, keys)

@@ -21,10 +21,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
+from rundiff.model import Scope
 from rundiff.settings import SourceOptions
 
 __all__ = ["ReadBatch", "ReadEnd", "ReadRequest", "Reading", "Source", "Unreadable"]
@@ -73,6 +74,13 @@ class ReadRequest:
     """`ReadEnd.ends_with_newline` of the last complete run."""
     newlines: Mapping[str, bool] = field(default_factory=dict)
     """`ReadEnd.newlines` of the last complete run."""
+    scope: Scope = Scope.FULL
+    """Which part the run asks for; a source that can't tell parts apart gives what it has."""
+    partitions: Sequence[Mapping[str, Any]] = ()
+    """In partition scope: the partitions asked for, by the values of their fields."""
+    cursor: Any = None
+    """In incremental scope: the highest value of the cursor field so far; None: there is none yet.
+    Records that have this very value may be new: ask for those from it on, not beyond it."""
 
 
 class Reading(Protocol):

@@ -36,7 +36,8 @@ def open_source(source: Any) -> Source:
     """Give the source that a caller means; nothing is read yet.
 
     Takes a path, a glob or `-`, a URL of a known scheme, an object of the Arrow PyCapsule interface, an
-    iterable of mappings, or a source that is one already. Raises `ConfigurationError` for anything else.
+    iterable of mappings, a function that returns one of these, or a source that is one already. Raises
+    `ConfigurationError` for anything else.
     """
     if isinstance(source, str | os.PathLike):
         return _named(os.fspath(source))
@@ -51,9 +52,13 @@ def open_source(source: Any) -> Source:
         from rundiff.sources.rows import RowsSource
 
         return RowsSource(source)
+    if callable(source):
+        from rundiff.sources.calling import CallingSource
+
+        return CallingSource(source)
     raise ConfigurationError(
         f"An object of the type {type(source).__name__} can't be read as records; take a path, "
-        "an iterable of mappings, or a table with the Arrow PyCapsule interface."
+        "an iterable of mappings, a table with the Arrow PyCapsule interface, or a function that returns one."
     )
 
 

@@ -1,0 +1,183 @@
+"""`deleted_when`: which records a source marks as deleted itself, and which record it must have.
+
+A condition is SQL: `is null`, `is not null`, `=`, `<>`, `!=`, a field of truth values by itself, and
+these under `and`, `or` and `not`. DuckDB's parser reads it, and only its syntax tree is used: nothing
+of it is ever executed as SQL. Null is neither equal nor unequal to anything, as in SQL.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rundiff.errors import ConfigurationError
+
+__all__ = ["Condition", "holds", "matches_all", "named_fields", "parse_condition"]
+
+Flags = npt.NDArray[np.bool_]
+
+_COMPARISONS = {"COMPARE_EQUAL": "=", "COMPARE_NOTEQUAL": "<>"}
+_NULLNESS = {"OPERATOR_IS_NULL": "is null", "OPERATOR_IS_NOT_NULL": "is not null"}
+_JUNCTIONS = {"CONJUNCTION_AND": "and", "CONJUNCTION_OR": "or", "OPERATOR_NOT": "not"}
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A part of a condition: `=`, `<>`, `is null`, `is not null` and `true` of a field; `and`, `or`, `not`."""
+
+    kind: str
+    field: str = ""
+    value: bool | int | Decimal | str | None = None
+    parts: tuple[Condition, ...] = ()
+
+
+def parse_condition(text: str) -> Condition:
+    """Read a condition; raises `ConfigurationError` for anything that is not one."""
+    import duckdb
+
+    query = "SELECT 1 WHERE (" + text + "\n)"
+    try:
+        found = duckdb.execute("SELECT json_serialize_sql(?)", [query]).fetchone()
+    except duckdb.Error as error:
+        raise _refused(text, "it can't be parsed") from error
+    tree: dict[str, Any] = json.loads(found[0]) if found else {"error": True}
+    statements = tree.get("statements", [])
+    if tree.get("error") or len(statements) != 1:
+        raise _refused(text, "it is no condition in SQL")
+    node = statements[0]["node"]
+    plain = node.get("type") == "SELECT_NODE" and node["from_table"].get("type") == "EMPTY"
+    others = (
+        node.get("group_expressions") or node.get("having") or node.get("modifiers") or node.get("qualify")
+    )
+    if not plain or others or node.get("where_clause") is None:
+        raise _refused(text, "it is more than a condition")
+    return _translated(node["where_clause"], text)
+
+
+def _refused(text: str, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"deleted_when can't be {text!r}: {why}. Write FIELD is null, FIELD is not null, FIELD = 'text', "
+        "FIELD != 5, or a field of truth values, and combine these by and, or, not"
+    )
+
+
+def _translated(node: Mapping[str, Any], text: str) -> Condition:
+    kind = node.get("type", "")
+    if kind in _JUNCTIONS:
+        return Condition(
+            _JUNCTIONS[kind], parts=tuple(_translated(child, text) for child in node["children"])
+        )
+    if kind in _NULLNESS:
+        return Condition(_NULLNESS[kind], _field(node["children"][0], text))
+    if kind in _COMPARISONS:
+        left, right = node["left"], node["right"]
+        if left.get("type") != "COLUMN_REF":
+            left, right = right, left
+        return Condition(_COMPARISONS[kind], _field(left, text), _constant(right, text))
+    return Condition("true", _field(node, text))
+
+
+def _field(node: Mapping[str, Any], text: str) -> str:
+    if node.get("type") != "COLUMN_REF" or len(node["column_names"]) != 1:
+        raise _refused(text, "it compares something else than a field and a value")
+    return str(node["column_names"][0])
+
+
+def _constant(node: Mapping[str, Any], text: str) -> bool | int | Decimal | str:
+    literal = node.get("literal") or {}
+    kind, spelling = literal.get("kind"), str(literal.get("text"))
+    if node.get("type") == "VALUE_CONSTANT" and kind in ("STRING", "INTEGER", "NUMERIC", "BOOLEAN"):
+        if kind == "STRING":
+            return spelling
+        if kind == "BOOLEAN":
+            return spelling.lower() in ("true", "t", "1")
+        number = Decimal(spelling)
+        return int(number) if number == number.to_integral_value() else number
+    raise _refused(text, "it compares a field with something else than a text, a number, true or false")
+
+
+def named_fields(condition: Condition) -> Iterator[str]:
+    """Give the fields that a condition names."""
+    if condition.field:
+        yield condition.field
+    for part in condition.parts:
+        yield from named_fields(part)
+
+
+def holds(condition: Condition, records: pa.RecordBatch) -> Flags:
+    """Mark the records for which a condition is true; a field that a batch lacks is null."""
+    truth = pc.fill_null(_truth(condition, records), False)
+    marked: Flags = truth.to_numpy(zero_copy_only=False)
+    return marked
+
+
+def matches_all(values: Mapping[str, Any], records: pa.RecordBatch, option: str) -> bool:
+    """Say whether one of the records has all these values."""
+    every = [_equal(_column(records, name), value, name, option) for name, value in values.items()]
+    truth = every[0]
+    for more in every[1:]:
+        truth = pc.and_kleene(truth, more)
+    return bool(pc.any(truth).as_py())
+
+
+def _truth(condition: Condition, records: pa.RecordBatch) -> pa.BooleanArray:
+    kind = condition.kind
+    if kind == "not":
+        return pc.invert(_truth(condition.parts[0], records))
+    if kind in ("and", "or"):
+        join = pc.and_kleene if kind == "and" else pc.or_kleene
+        truth = _truth(condition.parts[0], records)
+        for part in condition.parts[1:]:
+            truth = join(truth, _truth(part, records))
+        return truth
+    column = _column(records, condition.field)
+    if kind == "is null":
+        return column.is_null()
+    if kind == "is not null":
+        return column.is_valid()
+    value = True if kind == "true" else condition.value
+    equal = _equal(column, value, condition.field, "deleted_when")
+    return pc.invert(equal) if kind == "<>" else equal
+
+
+def _column(records: pa.RecordBatch, name: str) -> pa.Array:
+    at = records.schema.get_field_index(name)
+    return records.column(at) if at >= 0 else pa.nulls(records.num_rows)
+
+
+def _equal(column: pa.Array, value: Any, name: str, option: str) -> pa.BooleanArray:
+    """Compare a column with a value, which is brought to the column's type."""
+    from rundiff.signing.mixed import MixedType, encode
+
+    if pa.types.is_null(column.type):
+        return pa.nulls(len(column), pa.bool_())
+    if isinstance(column.type, MixedType):
+        # Two values have one encoding exactly where they sign alike.
+        return pc.equal(column.storage, encode([value]).storage[0])
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = column.storage if not isinstance(column.type, pa.UuidType) else column.cast(pa.string())
+    try:
+        return pc.equal(column, _scalar(value, column.type))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        raise ConfigurationError(
+            f"{option} compares the field {name}, which holds {column.type} values, with {value!r}; "
+            "compare it with a value of that type"
+        ) from error
+
+
+def _scalar(value: Any, kind: pa.DataType) -> pa.Scalar:
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        return pa.scalar(text, kind)
+    if isinstance(value, str) or pa.types.is_boolean(kind):
+        return pa.scalar(value).cast(kind)
+    # Numbers are compared as such: 1.5 is no integer, and equal to none.
+    return pa.scalar(value)

@@ -1,0 +1,132 @@
+"""What becomes of keys that were not read, or that the source marks: deletions, misses, partitions kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from rundiff.baseline.merge import entry_shape, with_shape
+from rundiff.baseline.order import argsort, as_signatures, words
+from rundiff.baseline.segments import entry_schema
+from rundiff.compare.decision import Decision
+from rundiff.engine.changeset import ENTRIES
+from rundiff.engine.comparing import CHUNK, Comparing, Found, digest_change, write_entries
+from rundiff.engine.log import CREATES, DELETES, LogWriter, log_schema
+from rundiff.engine.partitions import as_partitions
+
+__all__ = ["Looked", "find_deletions", "keep_entries"]
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a run knows of the keys of the baseline, by position."""
+
+    read: npt.NDArray[np.bool_]
+    """The key was read."""
+    judged: npt.NDArray[np.bool_] | bool
+    """The run could tell whether the source has the key: of all, of none, or of some."""
+
+
+def keep_entries(work: Comparing, *, count: bool, repart: bool) -> int:
+    """Write the entries that change without a write record: misses, forgiven misses, partitions.
+
+    With `count`, this run's misses count; with `repart`, all live entries get the partitions of
+    `work.parting`. Gives how many keys have misses and are neither read nor due after this run.
+    """
+    baseline = work.baseline
+    memory = None if baseline.manifest is None else baseline.manifest.memory
+    absent = work.absent
+    counted = absent.pending if count else absent.pending[:0]
+    if (memory is None or memory.pending == 0) and len(counted) == 0 and not repart:
+        return 0
+    before = baseline.misses()
+    after = before.copy()
+    live = baseline.live_mask()
+    after[work.seen.read] = 0
+    after[counted] = absent.misses[: len(counted)]
+    touched = np.flatnonzero(live if repart else live & (before != after))
+    if len(touched):
+        write_entries(work.folder / ENTRIES, list(_entries_again(work, touched, after, repart=repart)))
+    # Those that are due now keep what they had, and are no more pending once they are deleted.
+    after[absent.due] = 0
+    return int(np.count_nonzero(live & (after > 0)))
+
+
+def _entries_again(
+    work: Comparing, positions: npt.NDArray[np.int64], misses: npt.NDArray[np.uint8], *, repart: bool
+) -> Iterator[pa.RecordBatch]:
+    """Give the entries at positions with other misses and, if asked for, other partitions."""
+    baseline, parting = work.baseline, work.parting
+    split = int(np.searchsorted(positions, baseline.base.rows))
+    # Within one segment `take` keeps the order of positions.
+    for part in (positions[:split], positions[split:]):
+        for start in range(0, len(part), CHUNK):
+            at = part[start : start + CHUNK]
+            batch = baseline.take(at).combine_chunks().to_batches()[0]
+            columns = {name: batch.column(name) for name in batch.schema.names}
+            columns["missed_runs"] = pa.array(misses[at])
+            key = columns.pop("primary_key")
+            if repart and parting is not None and parting.partitions is not None:
+                columns["partition"] = as_partitions(parting.partitions[at])
+            schema = entry_schema(key.type, parted="partition" in columns)
+            yield pa.RecordBatch.from_arrays([*columns.values(), key], schema=schema)
+
+
+def find_deletions(work: Comparing, found: Found, stale: pa.Table | None = None) -> None:
+    """Write the deletions: live keys that a complete reading covered and did not meet, and marked ones.
+
+    `stale` are entries that were deleted before, but that the destination may hold again.
+    """
+    gone = work.baseline.take(np.concatenate([work.gone, *found.marked]))
+    if stale is not None:
+        before = gone.num_rows
+        gone = _with_stale(work, gone, stale)
+        found.repeated = gone.num_rows - before
+    if gone.num_rows == 0:
+        return
+    kind = work.previous.data_type(gone.column("written_run").to_numpy())
+    key_type = gone.schema.field("primary_key").type
+    schema = log_schema(key_type, key_type if pa.types.is_null(kind) else kind)
+    with LogWriter(work.folder / DELETES) as writer:
+        for start in range(0, gone.num_rows, CHUNK):
+            batch = gone.slice(start, CHUNK).combine_chunks().to_batches()[0]
+            signatures = batch.column("primary_key_signature")
+            if pa.types.is_null(kind):
+                data = pa.nulls(batch.num_rows, key_type)
+            else:
+                written = batch.column("written_run").to_numpy().astype(np.int64)
+                data = work.previous.fetch(signatures, written, kind)
+            found.digest.update(words(signatures).tobytes())
+            found.digest.update(words(batch.column("data_signature")).tobytes())
+            digest_change(found.whole_digest, Decision.DELETE, batch)
+            writer.write(
+                pa.RecordBatch.from_arrays(
+                    [
+                        as_signatures(words(signatures)),
+                        batch.column("data_signature"),
+                        batch.column("primary_key"),
+                        data,
+                        pa.nulls(batch.num_rows, pa.list_(pa.string())),
+                    ],
+                    schema=schema,
+                )
+            )
+        found.deleted = writer.rows
+
+
+def _with_stale(work: Comparing, gone: pa.Table, stale: pa.Table) -> pa.Table:
+    """Add deletions to repeat, but for keys that this run creates again."""
+    created = work.folder / CREATES
+    if created.exists():
+        keys = pq.read_table(created, columns=["primary_key_signature"]).column(0).cast(pa.binary())
+        back = pc.is_in(stale.column("primary_key_signature").cast(pa.binary()), value_set=keys)
+        stale = stale.filter(pc.invert(back))
+    shape = entry_shape(gone.schema, stale.schema)
+    table = pa.concat_tables([with_shape(gone, shape), with_shape(stale, shape)])
+    return table.take(pa.array(argsort(words(table.column("primary_key_signature"))))).combine_chunks()

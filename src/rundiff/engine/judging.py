@@ -1,0 +1,191 @@
+"""Between finding and sealing: what a run covered, what guards look at, what the baseline keeps of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from rundiff.baseline.baseline import Baseline
+from rundiff.baseline.manifest import Memory
+from rundiff.compare.guards import DEFAULT_FROM_RECORDS, Figures, Part, median
+from rundiff.compare.marks import parse_condition
+from rundiff.compare.scopes import count_by_partition
+from rundiff.engine.comparing import Comparing, Found, Parting
+from rundiff.engine.partitions import baseline_partitions, named_partitions, partition_name
+from rundiff.engine.previous import PreviousRecords
+from rundiff.engine.reading import SAMPLES, Read, compared_fields, key_texts
+from rundiff.engine.records import values
+from rundiff.engine.scoping import RECENT, Reach, cursor_after
+from rundiff.engine.watching import Watch
+from rundiff.errors import ConfigurationError
+from rundiff.model import Scope
+from rundiff.settings import SyncSettings
+from rundiff.signing import SigningKey
+
+__all__ = [
+    "Course",
+    "figures_of",
+    "memory_after",
+    "parting_of",
+    "pending_samples",
+    "reach_with_fields",
+    "watch_of",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What a run set out to do."""
+
+    settings: SyncSettings
+    reach: Reach
+    memory: Memory
+    """What the baseline kept of earlier runs."""
+    began: datetime
+
+
+def reach_with_fields(settings: SyncSettings, reach: Reach) -> Reach:
+    """Check the partition fields: a record that moves must differ, or it would stay where it was.
+
+    Fields that only an earlier run asked for are given up where they are no more compared.
+    """
+    fields = reach.partition_by
+    compared = compared_fields(fields, settings.comparison, settings.primary_key)
+    left = [name for name in fields if name not in compared]
+    if not left:
+        return reach
+    if settings.scoping.partition or settings.scoping.partition_by:
+        raise ConfigurationError(
+            f"sync {settings.name}: the field {left[0]} parts the records, but exclude or include leave it out of the "
+            "comparison, so that a record that moves to another partition would go unnoticed; compare it"
+        )
+    return Reach(scope=reach.scope)
+
+
+def watch_of(settings: SyncSettings, reach: Reach) -> Watch | None:
+    """Say what a reading looks for beside changes; None for nothing."""
+    text = settings.policies.deleted_when
+    sentinel = settings.guards.sentinel if reach.scope is Scope.FULL else None
+    watch = Watch(
+        deleted_when=None if text is None else parse_condition(text),
+        sentinel=sentinel or None,
+        cursor=settings.scoping.cursor,
+        partition_by=reach.partition_by if reach.seen else (),
+    )
+    return watch if watch else None
+
+
+def parting_of(
+    course: Course, baseline: Baseline, read: Read, previous: PreviousRecords, key: SigningKey | None
+) -> Parting | None:
+    """Say how the records are parted, and which partitions the reading covered."""
+    reach, manifest = course.reach, baseline.manifest
+    if not reach.partition_by:
+        return None
+    partitions = None
+    if manifest is not None and course.memory.partition_by != reach.partition_by:
+        partitions = baseline_partitions(baseline, reach.partition_by, previous, key)
+    elif reach.scope is Scope.PARTITION:
+        partitions = baseline.partitions()
+    covered = None
+    if reach.seen:
+        covered = read.watched.all_partitions
+    elif reach.named:
+        pins = {**({} if manifest is None else manifest.pins), **read.pins}
+        unknown = [n for n in reach.partition_by if n not in pins and n not in read.fields]
+        if unknown and read.fields:
+            raise ConfigurationError(
+                f"sync {course.settings.name}: the source has no field {unknown[0]}, which partition names; it has "
+                f"{', '.join(list(read.fields)[:20])}"
+            )
+        covered = named_partitions(reach.named, pins, key)
+    return Parting(fields=reach.partition_by, signing_key=key, partitions=partitions, covered=covered)
+
+
+def figures_of(course: Course, work: Comparing, read: Read, found: Found) -> Figures:
+    """Count what guards look at."""
+    baseline, covered = work.baseline, work.covered
+    live = None if covered is None else baseline.live_mask()
+    marked = sum(len(part) for part in found.marked)
+    return Figures(
+        baseline=baseline.live if covered is None or live is None else int(np.count_nonzero(live & covered)),
+        read=read.valid,
+        creates=found.created,
+        updates=found.updated,
+        # Those that are repeated were judged when they were found.
+        deletes=found.deleted - found.repeated,
+        absent=found.deleted - found.repeated - marked,
+        usual=median(course.memory.recent) if course.reach.scope is Scope.FULL else None,
+        parts=() if live is None or found.deleted == 0 else _worst_part(work, found, live),
+    )
+
+
+def _worst_part(
+    work: Comparing, found: Found, live: np.ndarray[tuple[int], np.dtype[np.bool_]]
+) -> list[Part]:
+    """Give the partition with the largest share of deletions, of those that are large enough to be judged."""
+    parting = work.parting
+    if parting is None or parting.partitions is None:
+        return []
+    positions = np.flatnonzero(live)
+    deleted = np.zeros(work.baseline.positions, dtype=np.bool_)
+    deleted[work.gone] = True
+    for part in found.marked:
+        deleted[part] = True
+    sample, records, gone = count_by_partition(parting.partitions[positions], deleted[positions])
+    large = np.flatnonzero(records >= DEFAULT_FROM_RECORDS)
+    if len(large) == 0:
+        return []
+    worst = large[np.argmax(gone[large] / records[large])]
+    name = _name_of(work, parting, int(positions[sample[worst]]))
+    return [Part(name, int(records[worst]), int(gone[worst]))]
+
+
+def _name_of(work: Comparing, parting: Parting, position: int) -> str:
+    """Name the partition of one entry of the baseline, by its key or its last known data."""
+    entry = work.baseline.take(np.array([position]))
+    known = values(entry.column("primary_key").combine_chunks())[0]
+    if not all(name in known for name in parting.fields):
+        written = entry.column("written_run").to_numpy().astype(np.int64)
+        signature = entry.column("primary_key_signature").combine_chunks()
+        kind = work.previous.data_type(written)
+        known = values(work.previous.fetch(signature, written, kind))[0] or {}
+    return partition_name({name: known.get(name) for name in parting.fields})
+
+
+def pending_samples(work: Comparing, *, count: bool) -> tuple[str, ...]:
+    """Name the first few keys that this run missed but that are not deleted yet."""
+    absent = work.absent
+    if not count or len(absent.pending) == 0:
+        return ()
+    # `take` sorts by signature, so one by one: a few only.
+    after = work.policies.delete_after_misses
+    sentences = []
+    for position, misses in zip(
+        absent.pending[:SAMPLES].tolist(), absent.misses[:SAMPLES].tolist(), strict=True
+    ):
+        key = work.baseline.take(np.array([position])).column("primary_key").combine_chunks()
+        text = key_texts(values(key))[0]
+        sentences.append(f"key {text}: missed by {misses} of the {after} runs that delete it")
+    return tuple(sentences)
+
+
+def memory_after(course: Course, read: Read, *, complete: bool, pending: int, doubtful: bool) -> Memory:
+    """Say what the baseline keeps of this run and those before it."""
+    before, settings, reach = course.memory, course.settings, course.reach
+    whole = complete and reach.scope is Scope.FULL
+    cursor, field = before.cursor, settings.scoping.cursor
+    expected = settings.reading.expected_rows
+    ended = not read.unreadable and not read.end.incomplete and expected in (None, read.records)
+    if field is not None and ended:
+        # Records that could not be read would lie before a higher value, and never be asked for again.
+        cursor = cursor_after(read.watched.highest, field, cursor, reach.scope)
+    return Memory(
+        partition_by=reach.partition_by,
+        cursor=cursor,
+        pending=pending,
+        full_at=course.began if whole else before.full_at,
+        recent=(*before.recent, read.records)[-RECENT:] if whole and not doubtful else before.recent,
+    )
