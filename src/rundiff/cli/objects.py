@@ -94,6 +94,7 @@ def held_object(held: HeldSet) -> dict[str, Any]:
         "count": held.count,
         "reason": held.reason,
         "digest": held.digest,
+        "expires_at": _time(held.expires_at),
         "sample": [jsonable(key) for key in held.sample],
     }
 
@@ -128,6 +129,7 @@ def run_object(view: RunView) -> dict[str, Any]:
         "complete_reasons": list(view.complete_reasons),
         "samples": {kind: list(sentences) for kind, sentences in view.samples.items()},
         "signer": view.signer,
+        "pending": view.pending,
     }
 
 

@@ -33,9 +33,12 @@ DIGITS_SHOWN = 12
 """Hex digits of a held set's digest in a command: short to type, and no other set has them."""
 TOLD_ABOVE = ("without a valid key skipped", "the reading was not complete")
 """Warnings of the result that the details tell line by line."""
+ONLY_SHOWN = frozenset({"duplicates"})
+"""Kinds that a summary leaves out: they are usual in some sources, and harmless."""
 KINDS = {
     "unreadable": ("unreadable record", ""),
     "invalid_keys": ("record", "without a key"),
+    "duplicates": ("identical record", ""),
     "conflicts": ("key", "with different records"),
     "failed": ("refused record", ""),
 }
@@ -98,12 +101,13 @@ def _notes(result: RunResult, details: Details, mask: Mask, tail: str) -> Iterat
     samples = details[1].samples if details else {}
     for kind, words in KINDS.items():
         number = getattr(result.counts, kind)
-        if number:
+        if number and kind not in ONLY_SHOWN:
             yield Text(f"{name}: {plural(number, *words)}", style="yellow")
             yield from _samples(samples.get(kind, ()), number, mask)
     if result.status is RunStatus.COMMITTED and not result.complete and details:
         for reason in details[1].complete_reasons:
-            yield Text(f"{name}: nothing was deleted: {mask(reason)}", style="yellow")
+            what = "no absence was taken for a deletion" if result.counts.deleted else "nothing was deleted"
+            yield Text(f"{name}: {what}: {mask(reason)}", style="yellow")
     for sentence in result.warnings:
         if details and any(words in sentence for words in TOLD_ABOVE):
             continue
@@ -127,6 +131,8 @@ def held_text(sync: str, held: HeldSet, mask: Mask, tail: str = "") -> Iterator[
         yield Text(f"    and {amount(held.count - len(held.sample[:SAMPLES_SHOWN]))} more", style="dim")
     quoted = shlex.quote(sync)
     yield Text(f"    deliver it:  rundiff approve {quoted} --digest {held.digest[:DIGITS_SHOWN]}{tail}")
+    if held.expires_at:
+        yield Text(f"                 works once, until {_when(held.expires_at)}", style="dim")
     yield Text(f"    drop it:     rundiff discard {quoted}{tail}")
 
 
@@ -218,6 +224,10 @@ def run_text(sync: SyncView, view: RunView, mask: Mask, tail: str = "") -> Itera
     for name in Counts.__dataclass_fields__:
         table.add_row(Text(f"  {name.replace('_', ' ')}", style="dim"), amount(getattr(counts, name)))
     yield table
+    if view.pending:
+        yield Text(f"{plural(view.pending, 'pending deletion')} (delete_after_misses):", style="yellow")
+        pending = view.samples.get("pending", ())
+        yield from _samples(pending, view.pending, mask, len(pending))
     for reason in view.complete_reasons:
         yield Text(f"The reading was incomplete: {mask(reason)}", style="yellow")
     for kind, words in KINDS.items():

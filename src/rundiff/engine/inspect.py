@@ -97,6 +97,7 @@ def held_view(backends: Backends, sync: StoredSync) -> HeldSet | None:
         reason=held.reason,
         digest=held.digest,
         sample=sample[:SAMPLES],
+        expires_at=held.expires_at,
     )
 
 
@@ -118,6 +119,7 @@ def run_view(sync: StoredSync, run: StoredRun) -> RunView:
         complete_reasons=details.get("reasons", []),
         samples=samples,
         signer=details.get("signer", "python"),
+        pending=details.get("pending", 0),
     )
 
 

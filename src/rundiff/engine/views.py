@@ -73,6 +73,8 @@ class HeldSet:
     """SHA-256 over the set, in hex; an approval binds to it."""
     sample: Sequence[Mapping[str, Any]] = ()
     """Primary keys of the first few."""
+    expires_at: datetime | None = None
+    """Until when it can be approved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +87,11 @@ class RunView:
     complete_reasons: Sequence[str]
     """Why the reading was incomplete; empty when it was complete."""
     samples: Mapping[str, Sequence[str]]
-    """Sentences on odd records by kind: `invalid_keys`, `unreadable`, `conflicts`, `failed`."""
+    """Sentences on odd records by kind: `invalid_keys`, `unreadable`, `duplicates`, `conflicts`, `pending`, `failed`."""
     signer: str
     """`native` or `python`."""
+    pending: int = 0
+    """Keys that were missed, but not often enough to be deleted (`delete_after_misses`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
