@@ -32,6 +32,9 @@ class Options(TypedDict, total=False):
     encoding: str
     null: Sequence[str]
     expected_rows: int
+    table: str
+    query: str
+    count_rows: bool
     exclude: Sequence[str]
     include: Sequence[str]
     scope: Literal["full", "incremental", "partition"]
@@ -309,7 +312,7 @@ class Changes:
         from rundiff.sources import open_source
 
         self._take_turn()
-        source = open_source(self._settings.source)
+        source = open_source(self._settings.source, self._settings.reading)
         self._workspace = Workspace(self._storage)
         try:
             self._session = Session.open(

@@ -201,7 +201,7 @@ def ad_hoc(
     if name is not None:
         check_name(name)
     settings = SyncSettings(
-        name=name if name is not None else derived_name(source),
+        name=name if name is not None else derived_name(source, (options or {}).get("table")),
         source=source,
         primary_key=_key_fields(key, "The primary key"),
         destination=DestinationOptions(url=to, into=into),
@@ -264,14 +264,16 @@ def _server(what: str, home: str, given: tuple[str | None, Mapping[str, str], st
     return asked
 
 
-def derived_name(source: Any) -> str:
-    """Name a sync after its source: the file's name without suffixes, `stdin`, or `rows`.
+def derived_name(source: Any, table: Any = None) -> str:
+    """Name a sync after its source: the file's name without suffixes, the table's, `stdin`, or `rows`.
 
     A glob gives the part before its first wildcard; a URL gives its path, never its secrets.
     """
     if not isinstance(source, str | Path):
         return "rows"
     text = str(source)
+    if isinstance(table, str):
+        return table.strip('"').rpartition(".")[2].strip('"') or "rows"
     if text == "-":
         return "stdin"
     if "://" in text:

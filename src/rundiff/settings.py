@@ -63,6 +63,12 @@ class SourceOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Further spellings of null in text sources, beside the empty unquoted field."""
     expected_rows: int | None = None
     """How many records the source states to have; deletions need the count to be met."""
+    table: str | None = None
+    """The table of a database, optionally with its schema."""
+    query: str | None = None
+    """What a database is asked for in place of a table. It may hold secrets: never stored or printed."""
+    count_rows: bool = True
+    """Count a database's rows in the snapshot that is read; deletions need the count to be met."""
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):

@@ -47,7 +47,7 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True):
 def preview(backends: Backends, settings: SyncSettings, destination: Destination, out: Path | None) -> Plan:
     """Read and compare, keep nothing but the file `out`."""
     began = time.monotonic()
-    source = open_source(settings.source)
+    source = open_source(settings.source, settings.reading)
     sync = backends.database.find(settings.name)
     refuse_other(backends, settings, destination, source.location)
     target = Target(

@@ -92,7 +92,7 @@ class Workspace:
         from rundiff.engine.session import Session
         from rundiff.sources import open_source
 
-        source = open_source(settings.source)
+        source = open_source(settings.source, settings.reading)
         destination = open_sink(settings.destination, refuse_caller=settings.name)
         backends = self.backends(progress)
         with Session.open(backends, settings, destination, source.location) as session:

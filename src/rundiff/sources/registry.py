@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from rundiff.errors import ConfigurationError
+from rundiff.settings import SourceOptions
+from rundiff.sources.sql import DATABASES, open_database
 
 if TYPE_CHECKING:  # Arrow is slow to import, and the command starts without it
     from rundiff.sources.contract import Source
@@ -29,18 +31,20 @@ def register(scheme: str, factory: str | Callable[[str], Source]) -> None:
 
 def known_schemes() -> list[str]:
     """List the schemes of URLs that can be read."""
-    return sorted(_FACTORIES)
+    return sorted([*_FACTORIES, *DATABASES])
 
 
-def open_source(source: Any) -> Source:
+def open_source(source: Any, options: SourceOptions | None = None) -> Source:
     """Give the source that a caller means; nothing is read yet.
 
-    Takes a path, a glob or `-`, a URL of a known scheme, an object of the Arrow PyCapsule interface, an
-    iterable of mappings, a function that returns one of these, or a source that is one already. Raises
-    `ConfigurationError` for anything else.
+    Takes a path, a glob or `-`, a URL of a known scheme (of a database, with `table` or `query` in the
+    options), an object of the Arrow PyCapsule interface, an iterable of mappings, a function that returns
+    one of these, or a source that is one already. Raises `ConfigurationError` for anything else.
     """
     if isinstance(source, str | os.PathLike):
-        return _named(os.fspath(source))
+        return _named(os.fspath(source), options or SourceOptions())
+    if options is not None:
+        _refuse_selection(options, "rows in Python")
     if hasattr(source, "open") and hasattr(source, "may_delete_without_count"):
         ready: Source = source
         return ready
@@ -62,15 +66,24 @@ def open_source(source: Any) -> Source:
     )
 
 
-def _named(name: str | bytes) -> Source:
+def _refuse_selection(options: SourceOptions, what: str) -> None:
+    for given, flag in ((options.table, "table"), (options.query, "query")):
+        if given is not None:
+            raise ConfigurationError(f"--{flag} is for URLs of databases: leave it out for {what}.")
+
+
+def _named(name: str | bytes, options: SourceOptions) -> Source:
     name = os.fsdecode(name)
     if not name:
         raise ConfigurationError("The source has no name; take a path, `-` or a URL.")
+    scheme = _SCHEME.match(name)
+    if scheme is not None and scheme.group(1).lower() in DATABASES:
+        return open_database(name, scheme.group(1).lower(), options)
+    _refuse_selection(options, "other sources")
     if name == "-":
         from rundiff.sources.files import StandardInput
 
         return StandardInput()
-    scheme = _SCHEME.match(name)
     if scheme is None:
         from rundiff.sources.files import FileSource
 
