@@ -96,3 +96,113 @@ class Model:
 
         best = max(rank(row) for row in group) if kind == "max" else min(rank(row) for row in group)
         return [row for row in group if rank(row) == best][-1]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One run of a history with scopes."""
+
+    rows: Sequence[Mapping[str, Any]]
+    scope: str = "full"
+    named: frozenset[str] | None = None
+    """In partition scope: the partitions that are named; None: those that turn up."""
+    complete: bool = True
+    max_deletes: int | None = None
+    on_guard: str = "hold_deletes"
+
+
+@dataclass
+class Judged:
+    """What the scoped model says a run does."""
+
+    deletes: set[Any] = field(default_factory=set)
+    updates: set[Any] = field(default_factory=set)
+    creates: set[Any] = field(default_factory=set)
+    unchanged: int = 0
+    held: int = 0
+    refused: bool = False
+    """A guard failed the run."""
+    whole_run_held: bool = False
+
+
+@dataclass
+class ScopedModel:
+    """Records by `id`, parted by `part`, perhaps marked by `gone`; with misses and what is held."""
+
+    delete_after: int = 1
+    marks: bool = False
+    began: bool = False
+    records: dict[Any, Mapping[str, Any]] = field(default_factory=dict)
+    misses: dict[Any, int] = field(default_factory=dict)
+    held: set[Any] = field(default_factory=set)
+    held_run: tuple[dict[Any, Mapping[str, Any]], dict[Any, int]] | None = None
+
+    def run(self, step: Step) -> Judged:
+        outcome = Judged()
+        winners = {row["id"]: row for row in step.rows}
+        after, misses = dict(self.records), dict(self.misses)
+        marked = set()
+        for key, row in winners.items():
+            misses.pop(key, None)
+            if self.marks and row["gone"]:
+                marked |= {key} & self.records.keys()
+            elif key not in self.records:
+                outcome.creates.add(key)
+                after[key] = row
+            elif content(self.records[key]) == content(row):
+                outcome.unchanged += 1
+            else:
+                outcome.updates.add(key)
+                after[key] = row
+        judged = self._judged(step)
+        missing = judged - winners.keys()
+        doubtful = not step.rows and bool(judged)
+        due = {key for key in missing if self.misses.get(key, 0) + 1 >= self.delete_after}
+        if not doubtful:
+            misses.update({key: self.misses.get(key, 0) + 1 for key in missing - due})
+        gone = due | marked
+        many = step.max_deletes is not None and len(gone) > step.max_deletes
+        hold = bool(gone) and (many or (doubtful and bool(due)))
+        if hold and step.on_guard == "fail":
+            return Judged(refused=True)
+        if hold and step.on_guard == "hold_run":
+            self.held_run = (
+                {key: row for key, row in after.items() if key not in gone},
+                {key: count for key, count in misses.items() if key not in gone},
+            )
+            self.held = set()
+            outcome.deletes, outcome.whole_run_held = gone, True
+            return outcome
+        kept = {key for key in self.held if key not in winners and key not in judged}
+        if hold:
+            outcome.held, kept = len(gone), kept | gone
+        else:
+            outcome.deletes = gone
+            for key in gone:
+                del after[key]
+                misses.pop(key, None)
+        everything = step.complete and step.scope == "full" and self.began
+        self.held = (gone if hold else set()) if everything else kept
+        self.held_run, self.records, self.misses, self.began = None, after, misses, True
+        return outcome
+
+    def _judged(self, step: Step) -> set[Any]:
+        """Give the keys of which the run can tell whether the source has them."""
+        if not step.complete or step.scope == "incremental":
+            return set()
+        if step.scope == "full":
+            return set(self.records)
+        covered = {row["part"] for row in step.rows} if step.named is None else set(step.named)
+        return {key for key, row in self.records.items() if row["part"] in covered - {None}}
+
+    def approve(self) -> set[Any]:
+        """Delete what is held, or take the held run; gives the deleted keys."""
+        if self.held_run is not None:
+            before, (self.records, self.misses) = self.records, self.held_run
+            self.held_run = None
+            return before.keys() - self.records.keys()
+        gone, self.held = self.held, set()
+        for key in gone:
+            del self.records[key]
+            self.misses.pop(key, None)
+        return gone

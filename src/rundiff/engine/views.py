@@ -87,7 +87,8 @@ class RunView:
     complete_reasons: Sequence[str]
     """Why the reading was incomplete; empty when it was complete."""
     samples: Mapping[str, Sequence[str]]
-    """Sentences on odd records by kind: `invalid_keys`, `unreadable`, `duplicates`, `conflicts`, `pending`, `failed`."""
+    """Sentences on odd records by kind: `invalid_keys`, `unreadable`, `duplicates`, `conflicts`,
+    `pending`, `failed`."""
     signer: str
     """`native` or `python`."""
     pending: int = 0
