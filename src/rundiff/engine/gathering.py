@@ -70,6 +70,9 @@ class GatheringFinder(Finder):
                 )
             gathering.add(batch, share)
         read = gathering.whole
+        # As they are known to one process that reads on: those of the baseline, then new ones as they stand.
+        before = {} if baseline.manifest is None else baseline.manifest.pins
+        read.pins = {name: read.pins[name] for name in {**before, **read.fields} if name in read.pins}
         if not source.announced and self.settings.reading.expected_rows is None:
             reason = (
                 "nobody said which batches there are; batches= or expected= would prove that they are all"

@@ -110,6 +110,7 @@ class Joined:
         self._worker = joining.worker or f"process {os.getpid()} on {socket.gethostname()}"
         self._baseline: Baseline | None = None
         self._last_sign = 0.0
+        self._given_up = False
         joined = self._find_or_begin(joining)
         self._joined = joined
         self._refuse_other_options(joined)
@@ -256,6 +257,12 @@ class Joined:
             shutil.rmtree(folder, ignore_errors=True)
         try:
             taken: bool = self._tables.add(joined, entry)
+        except Fenced:
+            self._drop(joined, [entry.object])
+            raise Fenced(
+                f"sync {self._settings.name}: run {joined.name} was sealed, given up or overtaken while batch {batch} "
+                "was read; nothing of it is used"
+            ) from None
         except RundiffError:
             self._drop(joined, [entry.object])
             raise
@@ -330,6 +337,8 @@ class Joined:
 
     def done(self) -> None:
         """Report that this worker hands in no more batches; may be called again."""
+        if self._given_up:
+            return
         joined = self._current()
         if joined.state == OPEN:
             me = self._worker
@@ -486,6 +495,7 @@ class Joined:
                 )
             names = [entry.object for entry in self._tables.shares(joined.sync_id, joined.name)]
             self._tables.remove(joined)
+            self._given_up = True
             self._drop(joined, names)
 
 
