@@ -145,7 +145,7 @@ class Sync:
     def approve(self, digest: str | None = None) -> RunResult:
         """Deliver what a guard holds; raises `StateChanged` if `digest` names another set."""
         with self._workspace() as workspace:
-            return workspace.approve(self.name, digest, self._settings.destination.url)
+            return workspace.approve(self.name, digest, destination=self._settings.destination)
 
     def discard(self) -> HeldSet:
         """Drop what a guard holds."""

@@ -47,9 +47,11 @@ def approve_command(invocation: Invocation, name: str, digest: str | None) -> in
         )
     invocation.require_home()
     url = invocation.project.destination_url(name)
+    # An API needs its headers, too.
+    options = invocation.project.destination(name) if url and url.startswith("http") else None
     job = Job(
         name,
-        lambda workspace, _: workspace.approve(name, digest, url),
+        lambda workspace, _: workspace.approve(name, digest, url, options),
         to_stdout=None,
         kind=RunKind.APPROVE,
     )
@@ -85,7 +87,7 @@ def _record_key(workspace: Workspace, name: str, text: str) -> dict[str, str]:
     return parse_key(text, sync.primary_key)
 
 
-@click.command("discard", short_help="Drop what a guard held, or what is set aside of a record.")
+@click.command("discard", short_help="Drop what a guard held, or a record that is set aside.")
 @click.argument("name")
 @click.option(
     "--record", metavar="KEY", help="Drop what is set aside of this record; KEY as in `rundiff history`."

@@ -27,6 +27,10 @@ _TABLES = {
     "mysql": "rundiff.destinations.mysql:open_table",
     "mariadb": "rundiff.destinations.mysql:open_table",
 }
+_APIS = {
+    "http": "rundiff.destinations.http:open_api",
+    "https": "rundiff.destinations.http:open_api",
+}
 _FILES = {
     ".jsonl": "rundiff.destinations.stream:open_stream",
     ".parquet": "rundiff.destinations.parquet:open_folder",
@@ -34,7 +38,7 @@ _FILES = {
 }
 _KNOWN = (
     "sqlite:///FILE, duckdb:///FILE, postgresql://USER:PASSWORD@HOST/DATABASE, mysql://USER:PASSWORD@HOST/DATABASE, "
-    "FILE.jsonl, FOLDER.parquet, - for standard output"
+    "https://HOST/PATH, FILE.jsonl, FOLDER.parquet, - for standard output"
 )
 
 
@@ -56,6 +60,11 @@ def open_destination(options: DestinationOptions) -> Destination:
         if options.into is None:
             raise ConfigurationError(f"The destination {scheme}:// needs a table: name it with --into TABLE.")
         return _call(_TABLES[scheme], f"{scheme}://{url.partition('://')[2]}", options.into, options.mode)
+    if scheme in _APIS:
+        _refuse_table_options(options, f"{scheme}://")
+        module, name = _APIS[scheme].split(":")
+        api: Destination = getattr(import_module(module), name)(options)
+        return api
     for entry in entry_points(group=ENTRY_POINTS, name=scheme):
         opened: Destination = entry.load()(options)
         return opened
@@ -70,13 +79,17 @@ def _open_file(url: str, options: DestinationOptions) -> Destination:
     ending = next((ending for ending in _FILES if url.lower().endswith(ending)), None)
     if ending is None or (ending == "-" and url != "-"):
         raise ConfigurationError(f"{url!r} names no destination: use one of {_KNOWN}.")
+    _refuse_table_options(options, url)
+    return _call(_FILES[ending], url)
+
+
+def _refuse_table_options(options: DestinationOptions, shown: str) -> None:
     if options.into is not None:
-        raise ConfigurationError(f"The destination {url} has no tables: leave --into out.")
+        raise ConfigurationError(f"The destination {shown} has no tables: leave --into out.")
     if options.mode != "mirror":
         raise ConfigurationError(
-            f"The destination {url} gets every change as it is: --mode {options.mode} is for tables, leave it out."
+            f"The destination {shown} gets every change as it is: --mode {options.mode} is for tables, leave it out."
         )
-    return _call(_FILES[ending], url)
 
 
 def _call(path: str, *arguments: str) -> Destination:

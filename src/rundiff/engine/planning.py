@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -42,6 +42,7 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True):
     shared_table: bool
     mode: Literal["mirror", "soft_delete", "append", "history"] = "mirror"
     batch_size: int
+    http: dict[str, Any] = {}
 
 
 def preview(backends: Backends, settings: SyncSettings, destination: Destination, out: Path | None) -> Plan:
@@ -103,6 +104,7 @@ def _pack(changes: ChangeSet, settings: SyncSettings, destination: Destination, 
         shared_table=settings.destination.shared_table,
         mode=settings.destination.mode,
         batch_size=settings.batch_size,
+        http=stored.http,
     )
     temporary = out.with_name(f".{out.name}.{os.getpid()}.new")
     with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
@@ -138,13 +140,14 @@ def unpack(path: Path, folder: Path) -> tuple[ChangeSet, SyncSettings]:
         raise ConfigurationError(f"{path} is not a plan; `rundiff plan … --out {path}` makes one") from error
     if header.kind != _KIND:
         raise ConfigurationError(f"{path} is a plan of another version of Rundiff; make it anew")
+    destination = DestinationOptions(
+        url=header.url, into=header.into, shared_table=header.shared_table, mode=header.mode
+    )
     settings = SyncSettings(
         name=header.name,
         source=None,
         primary_key=header.primary_key,
-        destination=DestinationOptions(
-            url=header.url, into=header.into, shared_table=header.shared_table, mode=header.mode
-        ),
+        destination=msgspec.structs.replace(destination, **header.http),
         batch_size=header.batch_size,
     )
     return changes, settings

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from rundiff.baseline.baseline import Baseline
@@ -58,15 +58,25 @@ class StoredDestination:
     url: str | None
     into: str | None
     mode: str = "mirror"
+    http: dict[str, Any] = field(default_factory=dict)
+    """The options of HTTP that are not secret."""
 
     def encode(self) -> str:
         """Give it as JSON."""
-        return json.dumps({"identity": self.identity, "url": self.url, "into": self.into, "mode": self.mode})
+        stored: dict[str, Any] = {
+            "identity": self.identity,
+            "url": self.url,
+            "into": self.into,
+            "mode": self.mode,
+        }
+        if self.http:
+            stored["http"] = self.http
+        return json.dumps(stored)
 
     @property
-    def options(self) -> dict[str, str | None]:
+    def options(self) -> dict[str, Any]:
         """Give the keywords of `DestinationOptions` that lead there."""
-        return {"url": self.url, "into": self.into, "mode": self.mode}
+        return {"url": self.url, "into": self.into, "mode": self.mode, **self.http}
 
     @property
     def place(self) -> str:
@@ -92,11 +102,21 @@ def store_destination(options: DestinationOptions, identity: str) -> StoredDesti
             identity, f"{scheme}:///{Path(rest.removeprefix('/')).resolve()}", options.into, options.mode
         )
     split = urlsplit(url)
+    http: dict[str, Any] = {}
+    if scheme.lower() in ("http", "https"):
+        # A query may hold a secret, too.
+        split = split._replace(query="")
+        http = {name: _reference(value) for name, value in options.http.items()}
     host = split.netloc.rpartition("@")
     user = host[0].partition(":")[0]
     netloc = f"{user}@{host[2]}" if user else host[2]
     url = urlunsplit(split._replace(netloc=netloc))
-    return StoredDestination(identity, url, options.into, options.mode)
+    return StoredDestination(identity, url, options.into, options.mode, http)
+
+
+def _reference(value: Any) -> Any:
+    """Name a Python function, so that a later process may find it again."""
+    return f"{value.__module__}:{value.__qualname__}" if callable(value) else value
 
 
 class Session:

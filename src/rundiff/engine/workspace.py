@@ -132,12 +132,21 @@ class Workspace:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def approve(self, name: str, digest: str | None = None, destination_url: str | None = None) -> RunResult:
-        """Deliver what is held, in a run of its own; raises `StateChanged` for another digest."""
+    def approve(
+        self,
+        name: str,
+        digest: str | None = None,
+        destination_url: str | None = None,
+        destination: DestinationOptions | None = None,
+    ) -> RunResult:
+        """Deliver what is held, in a run of its own; raises `StateChanged` for another digest.
+
+        `destination_url` or `destination` bring back what is not stored of the destination, such as secrets.
+        """
         from rundiff.engine import approval
         from rundiff.engine.recovery import recover
 
-        settings = self._stored_settings(name, destination_url)
+        settings = self._stored_settings(name, destination_url, destination)
         with self._take(name, open_sink(settings.destination, refuse_caller=name)) as session:
             recover(session, settings)
             return approval.approve(session, settings, digest)

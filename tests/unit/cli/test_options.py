@@ -23,6 +23,7 @@ GOOD: dict[Kind, Any] = {
     Kind.LIST: ["a", "b"],
     Kind.MAPPING: {"a": "text"},
     Kind.RULE: "max:day",
+    Kind.FUNCTION: "{id}",
 }
 NAMES = sorted(OPTIONS)
 
