@@ -125,9 +125,7 @@ class Checked:
                 assert held is not None
                 assert held.what == "run"
             else:
-                assert (set() if held is None else {key["id"] for key in held.sample}) == {
-                    *self.model.held
-                }
+                assert (set() if held is None else {key["id"] for key in held.sample}) == {*self.model.held}
 
 
 def stored(row: Any) -> Any:
