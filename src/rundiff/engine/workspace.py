@@ -9,8 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import msgspec
-
 from rundiff.database.registry import migrate_database, open_database
 from rundiff.engine.home import Home
 from rundiff.engine.views import FieldSchema, HeldSet, HistoryEntry, Plan, Progress, RunView, SyncView
@@ -235,12 +233,11 @@ class Workspace:
 
         sync = self._find(name)
         if destination is not None:
-            return SyncSettings(
-                name=name, source=None, primary_key=sync.primary_key, destination=destination
-            )
+            return SyncSettings(name=name, source=None, primary_key=sync.primary_key, destination=destination)
         stored = StoredDestination.decode(sync.destination)
         kept = {**stored.options, "url": url or stored.url, "shared_table": sync.shared_table}
-        options = msgspec.convert(kept, DestinationOptions)
+        # Checked when they were stored; the struct holds functions, which no conversion can give.
+        options = DestinationOptions(**kept)
         return SyncSettings(name=name, source=None, primary_key=sync.primary_key, destination=options)
 
     # Looking
