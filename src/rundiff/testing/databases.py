@@ -32,6 +32,7 @@ from rundiff.database.contract import (
 )
 from rundiff.errors import Fenced, SyncBusy
 from rundiff.model import RunKind, RunStatus
+from rundiff.testing.joined_runs import JoinedRunsSuite
 
 __all__ = ["DatabaseSuite", "a_failure", "a_sync"]
 
@@ -94,7 +95,7 @@ def changed(struct: Any, **values: Any) -> Any:
     return msgspec.structs.replace(struct, **values)
 
 
-class DatabaseSuite:
+class DatabaseSuite(JoinedRunsSuite):
     """What every database has to do. Times are UTC."""
 
     @pytest.fixture
