@@ -16,13 +16,12 @@ from typing import NamedTuple
 import click
 
 from rundiff.cli.invocation import Invocation
+from rundiff.cli.stopping import orderly_stops, stop_code, stop_sentence
 from rundiff.errors import RundiffError
 from rundiff.options import nearest
 
 __all__ = ["COMMANDS", "app", "main"]
 
-INTERRUPTED = 130
-"""128 + SIGINT, as shells count it."""
 COMPLETION = "_RUNDIFF_COMPLETE"
 """Set by the shell that asks click for completions."""
 PIPE_CLOSED = 141
@@ -154,7 +153,7 @@ def _run(given: list[str], invocation: Invocation) -> int:
         if COMPLETION in os.environ:
             app.main(given, prog_name="rundiff")
         # Not through app.main, which takes a closed pipe for a failure.
-        with app.make_context("rundiff", given, obj=invocation) as context:
+        with orderly_stops(), app.make_context("rundiff", given, obj=invocation) as context:
             outcome = app.invoke(context)
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
@@ -182,7 +181,7 @@ def _told(error: BaseException, invocation: Invocation) -> tuple[str, int]:
     if isinstance(error, click.ClickException):
         return error.format_message(), 2
     if isinstance(error, click.Abort | KeyboardInterrupt):
-        return "interrupted; what a run had begun, the next one finishes or discards.", INTERRUPTED
+        return stop_sentence(error), stop_code(error)
     return invocation.unexpected(error), 1
 
 
