@@ -49,9 +49,7 @@ class MysqlSource:
         try:
             yield _Snapshot(raw, self._server, self._selection).reading(request)
         finally:
-            # Not closed in order: an unbuffered result would be read to its end first.
-            with suppress(Exception):
-                raw._force_close()
+            _abandon(raw)
 
 
 class _Snapshot:
@@ -191,6 +189,15 @@ class _Snapshot:
             else:
                 text = f"can't be read: {reason}. Mend the table, the query or its rights, then run again."
             raise SourceError(f"{self._place} {text}") from error
+
+
+def _abandon(raw: Any) -> None:
+    """Close the connection at once; in order, PyMySQL would read an unbuffered result to its end first."""
+    result, raw._result = raw._result, None
+    if result is not None:
+        result.unbuffered_active = False
+    with suppress(OSError):
+        raw._force_close()
 
 
 def _quoted(name: str) -> str:
