@@ -320,7 +320,7 @@ class Execution:
         backends, sync = session.backends, session.sync
         try:
             backends.store.swap_manifest(sync.sync_id, manifest, session.token)
-            baseline = open_baseline(backends, sync, manifest)
+            baseline = open_baseline(backends, sync, manifest, touch=False)
             compacted = compact(backends.store, baseline, sync.generation + 1)
             if compacted is not None:
                 sync = changed(sync, manifest=compacted.name, generation=compacted.generation)

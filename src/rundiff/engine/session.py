@@ -306,8 +306,13 @@ def _refuse_second_sync(database: Database, wanted: StoredSync) -> None:
             )
 
 
-def open_baseline(backends: Backends, sync: StoredSync, manifest: str | None) -> Baseline:
-    """Open the baseline that the database names; raises `BaselineLost`."""
+def open_baseline(
+    backends: Backends, sync: StoredSync, manifest: str | None, *, touch: bool = True
+) -> Baseline:
+    """Open the baseline that the database names; raises `BaselineLost`.
+
+    Without `touch` it is taken for whole: who commits has touched it a moment ago.
+    """
     store = backends.store
     if generation_of(store.current_manifest(sync.sync_id)) > sync.generation:
         raise BaselineLost(
@@ -325,7 +330,8 @@ def open_baseline(backends: Backends, sync: StoredSync, manifest: str | None) ->
 
     opened = Manifest.decode(manifest, find(manifest).read_bytes())
     baseline = Baseline.open(opened, find)
-    keep_alive(backends, sync, manifest, opened.objects)
+    if touch:
+        keep_alive(backends, sync, manifest, opened.objects)
     return baseline
 
 
