@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import click
 import msgspec
 import pytest
 
 from rundiff.cli.flags import HELP
 from rundiff.cli.running import plan_command, sync_command
 from rundiff.errors import ConfigurationError
-from rundiff.options import CONFLICT_RULES, OPTIONS, Kind, convert, fill, nearest
+from rundiff.options import CONFLICT_RULES, DURATIONS, OPTIONS, Kind, convert, fill, nearest
 from rundiff.project import FILE_OPTIONS, ad_hoc
-from rundiff.settings import Comparison, Guards, Policies, SourceOptions, SyncSettings
+from rundiff.settings import Comparison, Guards, Policies, Scoping, SourceOptions, SyncSettings
 
-STRUCTS = {"reading": SourceOptions, "comparison": Comparison, "guards": Guards, "policies": Policies}
+STRUCTS = {
+    "reading": SourceOptions,
+    "comparison": Comparison,
+    "scoping": Scoping,
+    "guards": Guards,
+    "policies": Policies,
+}
 GOOD: dict[Kind, Any] = {
     Kind.SWITCH: True,
     Kind.WHOLE: 7,
@@ -30,6 +37,8 @@ NAMES = sorted(OPTIONS)
 
 def good(name: str) -> Any:
     option = OPTIONS[name]
+    if name in DURATIONS:
+        return "36h"
     return option.choices[-1] if option.kind is Kind.CHOICE else GOOD[option.kind]
 
 
@@ -136,3 +145,16 @@ def test_the_nearest_word() -> None:
     assert nearest("on_conflit", OPTIONS) == "did you mean on_conflict?"
     assert nearest("zzz", ["b", "a"]) == "known are: a, b"
     assert nearest("zzz", []) == "there are none"
+
+
+@pytest.mark.parametrize("text", ["", "7", "d7", "7 days", "-1d", "99999w"])
+def test_a_duration_has_a_unit(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="must look like"):
+        ad_hoc("people.csv", "id", "out.jsonl", options={"full_every": text})
+
+
+def test_partitions_are_gathered_from_the_command() -> None:
+    param = flags(sync_command)["--partition"]
+    context = click.Context(sync_command)
+    values = param.callback(context, param, ["region=EU", "region=US,tier=1"])
+    assert values == {"region": ["EU", "US"], "tier": ["1"]}
