@@ -9,10 +9,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
+import msgspec
+
 from rundiff.engine.views import FieldSchema, HeldSet, HistoryEntry, Plan
 from rundiff.engine.workspace import Workspace
 from rundiff.errors import ConfigurationError, RundiffError
-from rundiff.model import Action, RunResult, SyncWriteRecord
+from rundiff.model import RunResult, SyncWriteRecord
 from rundiff.project import Project, ad_hoc, storage
 from rundiff.settings import Storage, SyncSettings
 
@@ -96,7 +98,9 @@ class Sync:
             scope, the partitions, the cursor's highest value so far) and returns one of these.
         primary_key: the field or fields that identify a record.
         name: under which the sync's state is kept; derived from a path when left out.
-        destination: a database URL, a path ending in .jsonl or .parquet, or `-`; None when the caller
+        destination: a URL, a path ending in .jsonl or .parquet, `-`, a function that takes lists of
+            `SyncWriteRecord`, or an object with such a method `write` (`rundiff.destinations.python` says
+            what they return), or one that keeps `rundiff.destinations.contract`; None when the caller
             delivers.
         into: the table of a database destination.
         home: the home directory; else `RUNDIFF_HOME`, else `.rundiff`.
@@ -113,14 +117,19 @@ class Sync:
         primary_key: str | Sequence[str],
         *,
         name: str | None = None,
-        destination: str | None = None,
+        destination: Any = None,
         into: str | None = None,
         home: str | os.PathLike[str] | None = None,
         **options: Unpack[Arguments],
     ) -> None:
         fields = [primary_key] if isinstance(primary_key, str) else list(primary_key)
         self._storage, kept = storage_of(home, options)
-        self._settings = ad_hoc(_path(source), fields, destination, into, name, kept)
+        place = _path(destination)
+        url = place if isinstance(place, str) else None
+        self._settings = ad_hoc(_path(source), fields, url, into, name, kept)
+        if place is not None and url is None:
+            options_of = msgspec.structs.replace(self._settings.destination, function=place)
+            self._settings = msgspec.structs.replace(self._settings, destination=options_of)
 
     @property
     def name(self) -> str:
@@ -192,7 +201,7 @@ def sync(
     *,
     primary_key: str | Sequence[str],
     name: str | None = None,
-    destination: str,
+    destination: Any,
     into: str | None = None,
     home: str | os.PathLike[str] | None = None,
     **options: Unpack[Arguments],

@@ -229,13 +229,17 @@ class Workspace:
     def _stored_settings(
         self, name: str, url: str | None, destination: DestinationOptions | None = None
     ) -> SyncSettings:
+        """Settings of a sync as stored; `url` and `destination` bring back what is not stored."""
         from rundiff.engine.session import StoredDestination
 
         sync = self._find(name)
-        if destination is not None:
-            return SyncSettings(name=name, source=None, primary_key=sync.primary_key, destination=destination)
         stored = StoredDestination.decode(sync.destination)
-        kept = {**stored.options, "url": url or stored.url, "shared_table": sync.shared_table}
+        given = destination if destination and (destination.url or destination.function) else None
+        place = url or (given and given.url) or stored.url
+        kept = {**stored.options, "url": place, "shared_table": sync.shared_table}
+        if given is not None:
+            names = [n for n in given.__struct_fields__ if n.startswith("http_") or n == "function"]
+            kept.update({n: getattr(given, n) for n in names})
         # Checked when they were stored; the struct holds functions, which no conversion can give.
         options = DestinationOptions(**kept)
         return SyncSettings(name=name, source=None, primary_key=sync.primary_key, destination=options)
@@ -299,6 +303,10 @@ def open_sink(options: DestinationOptions, *, refuse_caller: str | None = None) 
 
     Who would deliver something gives the sync's name as `refuse_caller`: nobody would receive it.
     """
+    if options.function is not None:
+        from rundiff.destinations.python import open_python
+
+        return open_python(options.function)
     if options.url is None:
         from rundiff.engine.caller import CallerDestination
 
