@@ -75,7 +75,7 @@ def _toml(block: Block, folder: Path) -> None:
         return  # a piece of a pyproject.toml
     path = folder / "checked.toml"
     path.write_text(block.text, encoding="utf-8")
-    project = load_project(path, {"CRM_URL": "sqlite:///crm.db"})
+    project = load_project(path, {"CRM_URL": "sqlite:///crm.db", "CRM_TOKEN": "a token"})
     assert [project.settings(name).name for name in project.syncs]
 
 
