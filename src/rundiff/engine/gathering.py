@@ -59,6 +59,11 @@ class GatheringFinder(Finder):
     def _read(self, baseline: Baseline, rules: ReadingRules, spool: Spool) -> Read:
         source = self.source
         assert isinstance(source, SharesSource)  # noqa: S101 -- made for it
+        if rules.watch is not None:
+            raise ConfigurationError(
+                f"sync {self.settings.name}: deleted_when, sentinel, cursor, and partition_by without partitions need "
+                "one reader; a run of several workers can't have them yet. Leave them out, or read in one process"
+            )
         gathering = _Gathering(baseline, rules, spool)
         manifest = None if baseline.manifest is None else baseline.manifest.name
         for batch, path in source.shares:
