@@ -1,13 +1,11 @@
 """`deleted_when`: which records a source marks as deleted itself, and which record it must have.
 
 A condition is SQL: `is null`, `is not null`, `=`, `<>`, `!=`, a field of truth values by itself, and
-these under `and`, `or` and `not`. DuckDB's parser reads it, and only its syntax tree is used: nothing
-of it is ever executed as SQL. Null is neither equal nor unequal to anything, as in SQL.
+these under `and`, `or` and `not`; `engine.conditions` reads it. Null is neither equal nor unequal to anything, as in SQL.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -20,13 +18,9 @@ import pyarrow.compute as pc
 
 from rundiff.errors import ConfigurationError
 
-__all__ = ["Condition", "holds", "matches_all", "named_fields", "parse_condition"]
+__all__ = ["Condition", "holds", "matches_all", "named_fields"]
 
 Flags = npt.NDArray[np.bool_]
-
-_COMPARISONS = {"COMPARE_EQUAL": "=", "COMPARE_NOTEQUAL": "<>"}
-_NULLNESS = {"OPERATOR_IS_NULL": "is null", "OPERATOR_IS_NOT_NULL": "is not null"}
-_JUNCTIONS = {"CONJUNCTION_AND": "and", "CONJUNCTION_OR": "or", "OPERATOR_NOT": "not"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,71 +31,6 @@ class Condition:
     field: str = ""
     value: bool | int | Decimal | str | None = None
     parts: tuple[Condition, ...] = ()
-
-
-def parse_condition(text: str) -> Condition:
-    """Read a condition; raises `ConfigurationError` for anything that is not one."""
-    import duckdb
-
-    query = "SELECT 1 WHERE (" + text + "\n)"
-    try:
-        found = duckdb.execute("SELECT json_serialize_sql(?)", [query]).fetchone()
-    except duckdb.Error as error:
-        raise _refused(text, "it can't be parsed") from error
-    tree: dict[str, Any] = json.loads(found[0]) if found else {"error": True}
-    statements = tree.get("statements", [])
-    if tree.get("error") or len(statements) != 1:
-        raise _refused(text, "it is no condition in SQL")
-    node = statements[0]["node"]
-    plain = node.get("type") == "SELECT_NODE" and node["from_table"].get("type") == "EMPTY"
-    others = (
-        node.get("group_expressions") or node.get("having") or node.get("modifiers") or node.get("qualify")
-    )
-    if not plain or others or node.get("where_clause") is None:
-        raise _refused(text, "it is more than a condition")
-    return _translated(node["where_clause"], text)
-
-
-def _refused(text: str, why: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"deleted_when can't be {text!r}: {why}. Write FIELD is null, FIELD is not null, FIELD = 'text', "
-        "FIELD != 5, or a field of truth values, and combine these by and, or, not"
-    )
-
-
-def _translated(node: Mapping[str, Any], text: str) -> Condition:
-    kind = node.get("type", "")
-    if kind in _JUNCTIONS:
-        return Condition(
-            _JUNCTIONS[kind], parts=tuple(_translated(child, text) for child in node["children"])
-        )
-    if kind in _NULLNESS:
-        return Condition(_NULLNESS[kind], _field(node["children"][0], text))
-    if kind in _COMPARISONS:
-        left, right = node["left"], node["right"]
-        if left.get("type") != "COLUMN_REF":
-            left, right = right, left
-        return Condition(_COMPARISONS[kind], _field(left, text), _constant(right, text))
-    return Condition("true", _field(node, text))
-
-
-def _field(node: Mapping[str, Any], text: str) -> str:
-    if node.get("type") != "COLUMN_REF" or len(node["column_names"]) != 1:
-        raise _refused(text, "it compares something else than a field and a value")
-    return str(node["column_names"][0])
-
-
-def _constant(node: Mapping[str, Any], text: str) -> bool | int | Decimal | str:
-    literal = node.get("literal") or {}
-    kind, spelling = literal.get("kind"), str(literal.get("text"))
-    if node.get("type") == "VALUE_CONSTANT" and kind in ("STRING", "INTEGER", "NUMERIC", "BOOLEAN"):
-        if kind == "STRING":
-            return spelling
-        if kind == "BOOLEAN":
-            return spelling.lower() in ("true", "t", "1")
-        number = Decimal(spelling)
-        return int(number) if number == number.to_integral_value() else number
-    raise _refused(text, "it compares a field with something else than a text, a number, true or false")
 
 
 def named_fields(condition: Condition) -> Iterator[str]:

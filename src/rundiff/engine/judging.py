@@ -10,9 +10,9 @@ import numpy as np
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.manifest import Memory
 from rundiff.compare.guards import DEFAULT_FROM_RECORDS, Figures, Part, median
-from rundiff.compare.marks import parse_condition
 from rundiff.compare.scopes import count_by_partition
 from rundiff.engine.comparing import Comparing, Found, Parting
+from rundiff.engine.conditions import parse_condition
 from rundiff.engine.partitions import baseline_partitions, named_partitions, partition_name
 from rundiff.engine.previous import PreviousRecords
 from rundiff.engine.reading import SAMPLES, Read, compared_fields, key_texts

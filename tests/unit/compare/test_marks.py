@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from rundiff.compare.marks import holds, matches_all, named_fields, parse_condition
+from rundiff.compare.marks import holds, matches_all, named_fields
+from rundiff.engine.conditions import parse_condition
 from rundiff.errors import ConfigurationError
 from rundiff.signing.mixed import encode
 
