@@ -208,12 +208,15 @@ def unhexed(prefix: int = 0, *, uuid: bool = False) -> Converter:
     """Make a converter of hexadecimal digits, behind `prefix` other characters, to bytes or UUIDs."""
 
     def convert(texts: pa.StringArray) -> tuple[pa.Array, None]:
+        present = texts.drop_null()
         if uuid:
-            texts = pc.replace_substring(texts, "-", "")
+            present = pc.replace_substring(present, "-", "")
         elif prefix:
-            texts = pc.binary_slice(texts.cast(pa.binary()), prefix)
-        lengths = pc.fill_null(pc.binary_length(texts), 0).to_numpy(zero_copy_only=False)
-        joined = b"".join(texts.drop_null().cast(pa.binary()).to_pylist())
+            # Nulls are left out first: with them Arrow's slicing fails (seen in 26.0).
+            present = pc.binary_slice(present.cast(pa.binary()), prefix)
+        lengths = np.zeros(len(texts), np.int64)
+        lengths[texts.is_valid().to_numpy(zero_copy_only=False)] = pc.binary_length(present)
+        joined = b"".join(present.cast(pa.binary()).to_pylist())
         data = pa.py_buffer(bytes.fromhex(joined.decode("ascii")))
         offsets = pa.py_buffer(np.concatenate([[0], np.cumsum(lengths // 2)]).astype(np.int32))
         valid = texts.is_valid()
