@@ -1,7 +1,8 @@
 """`deleted_when`: which records a source marks as deleted itself, and which record it must have.
 
 A condition is SQL: `is null`, `is not null`, `=`, `<>`, `!=`, a field of truth values by itself, and
-these under `and`, `or` and `not`; `engine.conditions` reads it. Null is neither equal nor unequal to anything, as in SQL.
+these under `and`, `or` and `not`; `engine.conditions` reads it. Null is neither equal nor unequal to
+anything, as in SQL.
 """
 
 from __future__ import annotations
