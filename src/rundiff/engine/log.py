@@ -113,7 +113,10 @@ def read_log(path: Path, size: int = 1 << 17, columns: list[str] | None = None) 
     """Read one file of the log, its checksums verified; raises `StorageError` if it is missing or damaged."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            yield from file.iter_batches(batch_size=size, columns=columns)
+            # Row group by row group: `iter_batches` keeps what it gave of structs until its end (pyarrow 26).
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group, columns=columns)
+                yield from table.combine_chunks().to_batches(max_chunksize=size)
     except (OSError, pa.ArrowException) as error:
         raise unreadable(path, error) from error
 
