@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import msgspec
 import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -68,9 +67,7 @@ def opener(url: str, into: str | None = None) -> Callable[[], Any]:
 
 
 def in_mode(url: str, into: str) -> Callable[[str], Any]:
-    return lambda mode: open_destination(
-        msgspec.convert({"url": url, "into": into, "mode": mode}, DestinationOptions)
-    )
+    return lambda mode: open_destination(DestinationOptions(url=url, into=into, mode=mode))
 
 
 class TestSqlite(DestinationSuite):
