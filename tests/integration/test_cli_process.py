@@ -126,7 +126,7 @@ def test_an_interrupt_is_one_sentence() -> None:
     assert process.returncode == 130
     assert out == b""
     assert err.decode() == (
-        "rundiff: interrupted; what a run had begun, the next one finishes or discards.\n"
+        "rundiff: interrupted: sync stdin: run 1 had delivered nothing, and the next run reads the source anew.\n"
     )
     assert not Path("out.jsonl").exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -65,7 +66,10 @@ class Team:
             found = workspace.sql(
                 f"SELECT {columns}, primary_key, changed_fields FROM sync_write_records ORDER BY run_id, sequence"
             )
-        return found.to_pylist()
+        # The order of fields in the JSON of a record tells nothing.
+        return [
+            {**record, "data": record["data"] and json.loads(record["data"])} for record in found.to_pylist()
+        ]
 
     def objects(self) -> list[str]:
         with self.workspace() as workspace:

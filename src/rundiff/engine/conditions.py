@@ -26,7 +26,9 @@ def parse_condition(text: str) -> Condition:
 
     query = "SELECT 1 WHERE (" + text + "\n)"
     try:
-        found = duckdb.execute("SELECT json_serialize_sql(?)", [query]).fetchone()
+        # A connection of its own: the module's is the caller's, who may be in the midst of a result.
+        with duckdb.connect() as connection:
+            found = connection.execute("SELECT json_serialize_sql(?)", [query]).fetchone()
     except duckdb.Error as error:
         raise _refused(text, "it can't be parsed") from error
     tree: dict[str, Any] = json.loads(found[0]) if found else {"error": True}
