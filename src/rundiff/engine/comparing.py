@@ -226,7 +226,12 @@ def _whole(kind: pa.StructType, fields: Mapping[str, pa.DataType]) -> pa.StructT
     types = {
         name: known if pa.types.is_null(known) else spooled.get(name, known) for name, known in fields.items()
     }
-    return pa.struct([pa.field(name, known) for name, known in {**spooled, **types}.items()])
+    return pa.struct(
+        [
+            pa.field(name, known)
+            for name, known in {**types, **{n: t for n, t in spooled.items() if n not in types}}.items()
+        ]
+    )
 
 
 def _contest(read: Read) -> tuple[npt.NDArray[np.int64], pa.ChunkedArray] | None:
