@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 
+from msgspec import structs
 from msgspec.structs import replace
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.database.contract import Held
-from rundiff.engine.changeset import ChangeSet, changed_findings
+from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.finding import Started, lost_sentence
 from rundiff.engine.flow import deliver_changes, failing
 from rundiff.engine.held import shown_time, still_deletable
-from rundiff.engine.run import Execution, changed, sweep
+from rundiff.engine.run import Execution, sweep
 from rundiff.engine.session import Session
 from rundiff.engine.starting import start
 from rundiff.errors import BaselineLost, StateChanged
@@ -62,7 +63,7 @@ def approve(session: Session, settings: SyncSettings, digest: str | None) -> Run
                 shutil.copyfile(path, folder / path.name)
             memory = kept.findings.memory and replace(kept.findings.memory, recent=())
             changes = ChangeSet(
-                folder, changed_findings(kept.findings, hold_run=None, hold_deletions=None, memory=memory)
+                folder, structs.replace(kept.findings, hold_run=None, hold_deletions=None, memory=memory)
             )
         changes.save()
         sealed = execution.seal(changes)
@@ -80,7 +81,7 @@ def _deletions(kept: ChangeSet, changes: ChangeSet, baseline: Baseline) -> Chang
     counts = dict.fromkeys(before.counts, 0)
     return ChangeSet(
         changes.folder,
-        changed_findings(
+        structs.replace(
             before,
             counts={**counts, "deleted": rows},
             hold_deletions=None,
@@ -112,7 +113,7 @@ def _refuse_moved(session: Session, manifest: str | None, what: str) -> None:
 def discard(session: Session) -> Held:
     """Drop what is held."""
     held = _held(session)
-    sync = changed(session.sync, held=None)
+    sync = structs.replace(session.sync, held=None)
     session.backends.database.set_sync(sync, session.token)
     session.sync = sync
     sweep(session)

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import structs
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.manifest import Manifest, Memory
@@ -286,8 +287,7 @@ def compact(store: SignatureStore, baseline: Baseline, generation: int) -> Manif
     schema = entry_shape(baseline.overlay.schema, baseline.base.schema)
     base = _write(folder, "base", schema, merged(baseline.overlay, baseline.base, keep_deleted=False))
     store.put(manifest.sync_id, folder / base.name)
-    fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__}
-    compacted = Manifest(**{**fields, "base": base, "overlay": None, "generation": generation})
+    compacted = structs.replace(manifest, base=base, overlay=None, generation=generation)
     publish(store, compacted)
     return compacted
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from rundiff.baseline.manifest import Memory
 from rundiff.engine.log import CREATES, DELETES, UPDATES, unreadable
 
-__all__ = ["ENTRIES", "META", "Aside", "ChangeSet", "Findings", "changed_findings"]
+__all__ = ["ENTRIES", "META", "Aside", "ChangeSet", "Findings"]
 
 META = "meta.json"
 ENTRIES = "entries.arrow"
@@ -123,9 +122,3 @@ class ChangeSet(msgspec.Struct, frozen=True):
             return cls(folder, msgspec.json.decode(path.read_bytes(), type=Findings))
         except (OSError, msgspec.DecodeError) as error:
             raise unreadable(path, error) from error
-
-
-def changed_findings(findings: Findings, **values: Any) -> Findings:
-    """Give findings with other values."""
-    fields = {name: getattr(findings, name) for name in findings.__struct_fields__}
-    return Findings(**{**fields, **values})

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+from msgspec import structs
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.manifest import Memory
@@ -16,7 +17,7 @@ from rundiff.compare.guards import Verdict, doubt, judge
 from rundiff.compare.marks import named_fields
 from rundiff.compare.seen import Seen, open_seen
 from rundiff.destinations.contract import Destination, Target
-from rundiff.engine.changeset import Aside, ChangeSet, Findings, changed_findings
+from rundiff.engine.changeset import Aside, ChangeSet, Findings
 from rundiff.engine.comparing import Comparing, Found, find_changes, prefetch_previous
 from rundiff.engine.deletions import Looked, find_deletions, keep_entries
 from rundiff.engine.judging import (
@@ -139,7 +140,7 @@ class Finder:
             self.seen.read, work.absence if work.covered is None else work.covered & work.absence
         )
         self._clear_spool()
-        findings = changed_findings(
+        findings = structs.replace(
             self._findings((read, found), fields, reasons, verdict, warnings),
             scope=str(course.reach.scope),
             memory=memory_after(
@@ -152,7 +153,7 @@ class Finder:
         )
         if pending:
             samples = {**findings.samples, "pending": pending_samples(work, count=doubtful is None)}
-            findings = changed_findings(findings, samples=samples)
+            findings = structs.replace(findings, samples=samples)
         changes = ChangeSet(self.folder, findings)
         changes.save()
         return changes

@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
+from msgspec import structs
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.columns import conform, unify_types
 from rundiff.baseline.order import argsort, words
 from rundiff.database.contract import Held
-from rundiff.engine.changeset import ChangeSet, changed_findings
+from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.deletions import Looked
 from rundiff.engine.log import LogWriter, log_schema, read_log
 from rundiff.engine.session import Session
@@ -63,7 +64,7 @@ def held_after(
         kept = ChangeSet.load(session.backends.log.held(session.sync.sync_id, before.run))
         remaining, digest = still_deletable(kept, earlier, baseline, looked)
         if not own and remaining:
-            findings = changed_findings(
+            findings = structs.replace(
                 kept.findings, digest=digest, counts={**kept.findings.counts, "deleted": remaining}
             )
     held = ChangeSet(folder, findings)

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 
 import pyarrow as pa
+from msgspec import structs
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.columns import unify_types
@@ -18,7 +19,7 @@ from rundiff.destinations.contract import Position
 from rundiff.engine.candidate import newer_entries, publish
 from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.log import DELETES, read_log
-from rundiff.engine.run import changed, sweep, unwritten
+from rundiff.engine.run import sweep, unwritten
 from rundiff.engine.session import Backends, Session, generation_of
 from rundiff.errors import StateChanged
 from rundiff.model import Match
@@ -90,7 +91,7 @@ def rebuild(session: Session) -> Manifest:
         memory=Memory(recent=memory.recent),
     )
     publish(backends.store, manifest)
-    sync = changed(sync, manifest=manifest.name, generation=manifest.generation)
+    sync = structs.replace(sync, manifest=manifest.name, generation=manifest.generation)
     backends.database.set_sync(sync, session.token)
     session.sync = sync
     backends.store.swap_manifest(sync.sync_id, manifest.name, session.token)

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from msgspec import structs
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.columns import conform, unify_types
 from rundiff.baseline.order import argsort, first_of_group, words
 from rundiff.database.contract import Failure
-from rundiff.engine.changeset import ChangeSet, changed_findings
+from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.finding import lost_sentence
 from rundiff.engine.flow import deliver_changes, failing
 from rundiff.engine.inspect import key_signature
@@ -144,7 +145,7 @@ def _findings(execution: Execution, last_run: int, counts: list[int]) -> Any:
     manifest = baseline.manifest
     assert manifest is not None  # noqa: S101 -- a sync with a committed run has one
     deleted, updated, created = counts
-    return changed_findings(
+    return structs.replace(
         before,
         new_action=str(session.destination.capabilities.new_action),
         manifest=session.sync.manifest,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from rundiff.database.contract import Acknowledged
 from rundiff.destinations.contract import Position
-from rundiff.engine.run import changed
 from rundiff.engine.session import Session, open_baseline
 from rundiff.errors import StateChanged
 
@@ -40,6 +41,6 @@ def roll_back(session: Session, to_run: int) -> None:
             "state first; the baseline was not changed"
         )
     open_baseline(session.backends, sync, run.manifest)
-    back = changed(sync, manifest=run.manifest, acknowledged=acknowledged, held=None)
+    back = structs.replace(sync, manifest=run.manifest, acknowledged=acknowledged, held=None)
     database.set_sync(back, session.token, void=(to_run, f"rolled back to {to_run}"))
     session.backends.store.swap_manifest(sync.sync_id, run.manifest, session.token)

@@ -13,6 +13,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from msgspec import structs
+
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.manifest import Manifest
 from rundiff.database.contract import Acknowledged, Failure, Held, Sealed, StoredRun, StoredSync
@@ -30,17 +32,11 @@ from rundiff.errors import RundiffError
 from rundiff.model import BaselineState, RunKind, RunResult, RunStatus
 from rundiff.settings import SyncSettings
 
-__all__ = ["Execution", "changed", "sweep", "unwritten"]
+__all__ = ["Execution", "sweep", "unwritten"]
 
 log = logging.getLogger("rundiff")
 
 _WITHOUT_LOG = (RunStatus.DISCARDED, RunStatus.FAILED, RunStatus.READING)
-
-
-def changed(struct: Any, **values: Any) -> Any:
-    """Give a frozen struct with other values."""
-    fields = {name: getattr(struct, name) for name in struct.__struct_fields__}
-    return type(struct)(**{**fields, **values})
 
 
 def unwritten(failures: Iterable[Failure]) -> Unwritten:
@@ -82,7 +78,7 @@ class Execution:
         return self.session.sync
 
     def _store(self, **values: Any) -> None:
-        self.run = changed(self.run, token=self.session.token, **values)
+        self.run = structs.replace(self.run, token=self.session.token, **values)
         self.session.backends.database.update_run(self.run)
 
     def _now(self) -> datetime:
@@ -153,7 +149,7 @@ class Execution:
             expires_at=findings.expires_at,
         )
         result = self._result(findings, RunStatus.HELD)
-        run = changed(
+        run = structs.replace(
             self.run,
             token=self.session.token,
             status=RunStatus.HELD,
@@ -161,7 +157,7 @@ class Execution:
             result=result.as_json(),
             details=details_of(findings),
         )
-        sync = changed(self._sync, held=held)
+        sync = structs.replace(self._sync, held=held)
         self.session.backends.database.commit(run, sync, ())
         self.run = run
         return result
@@ -177,7 +173,7 @@ class Execution:
         if not resumed:
             if not self._sync.established:
                 # From here on the destination holds something: key and destination are fixed.
-                session.sync = changed(self._sync, established=True)
+                session.sync = structs.replace(self._sync, established=True)
                 session.backends.database.set_sync(session.sync, session.token)
             self._store(status=RunStatus.DELIVERING)
         if sealed.total == 0 and not sealed.forget:
@@ -235,7 +231,7 @@ class Execution:
         session.warnings.extend(lost_on_the_way(session.backends, self._sync, objects))
         result = self._result(findings, status, (sealed.total - len(failures), len(failures)))
         acknowledged = position or self._sync.acknowledged
-        run = changed(
+        run = structs.replace(
             self.run,
             token=session.token,
             status=status,
@@ -249,7 +245,7 @@ class Execution:
             ),
             manifest=manifest,
         )
-        sync = changed(
+        sync = structs.replace(
             self._sync,
             established=True,
             manifest=manifest,
@@ -323,7 +319,7 @@ class Execution:
             baseline = open_baseline(backends, sync, manifest, touch=False)
             compacted = compact(backends.store, baseline, sync.generation + 1)
             if compacted is not None:
-                sync = changed(sync, manifest=compacted.name, generation=compacted.generation)
+                sync = structs.replace(sync, manifest=compacted.name, generation=compacted.generation)
                 backends.database.set_sync(sync, session.token)
                 session.sync = sync
                 backends.store.swap_manifest(sync.sync_id, compacted.name, session.token)

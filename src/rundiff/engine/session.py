@@ -12,6 +12,8 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
+from msgspec import structs
+
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.manifest import Manifest
 from rundiff.database.contract import Database, StoredSync
@@ -156,10 +158,13 @@ class Session:
                 # Another process may have made its first run meanwhile.
                 _refuse_mismatch(sync, wanted, named=settings.named)
             described = wanted if not sync.established else _described(sync, wanted)
-            fields = {name: getattr(sync, name) for name in sync.__struct_fields__}
-            for name in ("source", "primary_key", "destination", "shared_table"):
-                fields[name] = getattr(described, name)
-            session.sync = StoredSync(**fields)
+            session.sync = structs.replace(
+                sync,
+                source=described.source,
+                primary_key=described.primary_key,
+                destination=described.destination,
+                shared_table=described.shared_table,
+            )
             database.describe(session.sync, session.lease.token)
             session.warnings.extend(store_warnings(backends, session.sync))
         except BaseException:

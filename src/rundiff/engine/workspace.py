@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from msgspec import structs
+
 from rundiff.database.registry import migrate_database, open_database
 from rundiff.engine.home import Home
 from rundiff.engine.views import FieldSchema, HeldSet, HistoryEntry, Plan, Progress, RunView, SyncView
@@ -186,7 +188,7 @@ class Workspace:
 
     def reset(self, name: str) -> None:
         """Forget a sync's baseline, key and destination; runs keep their numbers and history."""
-        from rundiff.engine.run import changed, sweep
+        from rundiff.engine.run import sweep
 
         with self._take(name, None) as session:
             for run in self._backends.database.unfinished(session.sync.sync_id):
@@ -195,7 +197,9 @@ class Workspace:
 
                 Execution(session, run, Baseline.empty()).discard()
             session.refresh()
-            sync = changed(session.sync, established=False, manifest=None, acknowledged=None, held=None)
+            sync = structs.replace(
+                session.sync, established=False, manifest=None, acknowledged=None, held=None
+            )
             self._backends.database.set_sync(sync, session.token, void=(0, "reset"))
             session.sync = sync
             self._backends.store.swap_manifest(sync.sync_id, None, session.token)
