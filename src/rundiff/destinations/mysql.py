@@ -20,7 +20,6 @@ import pyarrow.compute as pc
 
 from rundiff.destinations.modes import Mode
 from rundiff.destinations.mysql_types import holds, key_type_for, literals, type_for
-from rundiff.destinations.servers import Server, parse_server
 from rundiff.destinations.sql import REHEARSAL, Database, SqlDestination
 from rundiff.destinations.tables import (
     Column,
@@ -32,6 +31,7 @@ from rundiff.destinations.tables import (
     quote,
 )
 from rundiff.errors import ConfigurationError, DestinationError, MissingDriver, RecordsRefused
+from rundiff.servers import Server, parse_server
 
 __all__ = ["DIALECT", "open_table"]
 
@@ -93,7 +93,7 @@ def open_table(url: str, into: str, mode: str = "mirror") -> SqlDestination:
 
     A table without a schema stands in the URL's database; `database.table` names another one.
     """
-    server = parse_server("mysql://" + url.partition("://")[2], "mysql", 3306, _OPTIONS)
+    server = parse_server("mysql://" + url.partition("://")[2], "mysql", 3306, "destination", _OPTIONS)
     table = TableName.parse(into)
     # On disk other characters than these are written with five each.
     length = sum(1 if re.match(r"[A-Za-z0-9_]", char) else 5 for char in table.name)

@@ -18,7 +18,6 @@ import pyarrow as pa
 
 from rundiff.destinations.modes import Mode
 from rundiff.destinations.postgresql_types import holds, type_for, wire
-from rundiff.destinations.servers import Server, parse_server
 from rundiff.destinations.sql import Database, SqlDestination
 from rundiff.destinations.tables import (
     Column,
@@ -30,6 +29,7 @@ from rundiff.destinations.tables import (
     quote,
 )
 from rundiff.errors import DestinationError, MissingDriver, RecordsRefused
+from rundiff.servers import Server, parse_server
 
 if TYPE_CHECKING:
     import psycopg
@@ -70,7 +70,7 @@ def open_table(url: str, into: str, mode: str = "mirror") -> SqlDestination:
     Options are libpq's (`sslmode`, `sslrootcert`, `connect_timeout`, …). A table without a schema stands
     in `public`.
     """
-    server = parse_server(url, "postgresql", 5432)
+    server = parse_server(url, "postgresql", 5432, "destination")
     database = Database(
         address=server.address, connect=lambda _: PostgresqlConnection(server), check=lambda: None
     )

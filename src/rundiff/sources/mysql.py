@@ -12,8 +12,9 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from rundiff.errors import MissingDriver, SourceError
+from rundiff.servers import Server, parse_server
 from rundiff.sources.contract import ReadRequest, Unreadable
-from rundiff.sources.sqlselection import Selection, Server, check_result, parse_server
+from rundiff.sources.sqlselection import Selection, check_result
 from rundiff.sources.sqlwire import CHUNK_BYTES, WireColumn, WireReading, column, spans, unhexed
 from rundiff.sources.textreading import Pass
 
@@ -38,7 +39,7 @@ class MysqlSource:
     may_delete_without_count = True
 
     def __init__(self, url: str, selection: Selection) -> None:
-        self._server = parse_server("mysql://" + url.partition("://")[2], "mysql", 3306, _OPTIONS)
+        self._server = parse_server("mysql://" + url.partition("://")[2], "mysql", 3306, "source", _OPTIONS)
         self._selection = selection.within(self._server.database)
         self.location = self._server.address + self._selection.identity
 

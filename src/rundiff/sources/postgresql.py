@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rundiff.errors import MissingDriver, SourceError
+from rundiff.servers import Server, parse_server
 from rundiff.sources.contract import ReadRequest, Unreadable
 from rundiff.sources.pins import canonical_pin
-from rundiff.sources.sqlselection import Selection, Server, check_result, double_quoted, parse_server
+from rundiff.sources.sqlselection import Selection, check_result, double_quoted
 from rundiff.sources.sqlwire import CHUNK_BYTES, WireColumn, WireReading, column, intervals, lists_of, unhexed
 from rundiff.sources.textreading import Pass
 
@@ -57,7 +58,7 @@ class PostgresqlSource:
     may_delete_without_count = True
 
     def __init__(self, url: str, selection: Selection) -> None:
-        self._server = parse_server("postgresql://" + url.partition("://")[2], "postgresql", 5432)
+        self._server = parse_server("postgresql://" + url.partition("://")[2], "postgresql", 5432, "source")
         self._selection = selection.within("public")
         self.location = self._server.address + self._selection.identity
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from rundiff.errors import ConfigurationError
 from rundiff.settings import SourceOptions
 
-__all__ = ["Selection", "Server", "check_result", "database_file", "double_quoted", "parse_server"]
+__all__ = ["Selection", "check_result", "database_file", "double_quoted"]
 
-_SECRETS = ("password", "passwd", "sslpassword", "ssl_key_password")
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_$")
 
 
@@ -114,75 +112,6 @@ def check_result(names: Sequence[str], primary_key: Sequence[str], label: str) -
             f"{label} has no column {missing[0]}, which the primary key names; it has {', '.join(names[:20])}. "
             "Choose another --key, or mend the source."
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
-    """One database of a server, and how to log in to it."""
-
-    scheme: str
-    host: str | None
-    """None: what the driver takes by default."""
-    port: int
-    database: str
-    user: str | None
-    password: str | None = field(repr=False)
-    options: Mapping[str, str]
-    """What follows the `?`."""
-
-    @property
-    def address(self) -> str:
-        """The database for people and for the sync's identity: without user, password and options."""
-        host = (self.host or self.options.get("host") or self.options.get("unix_socket") or "").lower()
-        shown = f"[{host}]" if ":" in host else host
-        return f"{self.scheme}://{shown}:{self.port}/{self.database}"
-
-    def hushed(self, text: str) -> str:
-        """Bring a driver's message to one line without the password."""
-        line = " ".join(text.split()).removesuffix(".")
-        return line.replace(self.password, "…") if self.password else line
-
-
-def parse_server(url: str, scheme: str, port: int, options: Sequence[str] | None = None) -> Server:
-    """Read `scheme://user:password@host:port/database?option=value`; parts are percent-decoded.
-
-    `options` are the only ones that are known; None takes any. Raises `ConfigurationError`, whose
-    message never repeats the URL.
-    """
-    try:
-        split = urlsplit(url)
-        given = dict(parse_qsl(split.query, keep_blank_values=True, strict_parsing=bool(split.query)))
-        chosen = split.port or port
-    except ValueError:
-        raise ConfigurationError(
-            f"The source's URL can't be read: write it as {scheme}://USER:PASSWORD@HOST:{port}/DATABASE, with "
-            "other characters than letters, digits and -._~ percent-encoded."
-        ) from None
-    secret = next((name for name in given if name.lower() in _SECRETS), None)
-    if secret is not None:
-        raise ConfigurationError(
-            f"The source's URL holds {secret} behind the question mark, where it might be shown: "
-            f"write it before the host, as in {scheme}://USER:PASSWORD@HOST/DATABASE."
-        )
-    unknown = [] if options is None else [name for name in given if name not in options]
-    if unknown:
-        raise ConfigurationError(
-            f"A source {scheme}:// knows no option {unknown[0]}: use one of {', '.join(sorted(options or ()))}."
-        )
-    database = unquote(split.path.removeprefix("/"))
-    if not database or split.fragment:
-        raise ConfigurationError(
-            f"A source {scheme}:// needs the name of a database: {scheme}://USER:PASSWORD@HOST/DATABASE."
-        )
-    return Server(
-        scheme=scheme,
-        host=unquote(split.hostname) if split.hostname else None,
-        port=chosen,
-        database=database,
-        user=None if split.username is None else unquote(split.username),
-        password=None if split.password is None else unquote(split.password),
-        options=given,
-    )
 
 
 def database_file(url: str, scheme: str) -> Path:

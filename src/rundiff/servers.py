@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from rundiff.errors import ConfigurationError
 
 __all__ = ["Server", "parse_server"]
 
+Role = Literal["source", "destination"]
+
+_SHOWN = {"source": "might be shown", "destination": "would be stored and shown"}
 _SECRETS = ("password", "passwd", "sslpassword", "ssl_key_password")
 
 
@@ -37,8 +41,15 @@ class Server:
         shown = f"[{host}]" if ":" in host else host
         return f"{self.scheme}://{shown}:{self.port}/{self.database}"
 
+    def hushed(self, text: str) -> str:
+        """Bring a driver's message to one line without the password."""
+        line = " ".join(text.split()).removesuffix(".")
+        return line.replace(self.password, "…") if self.password else line
 
-def parse_server(url: str, scheme: str, port: int, options: Collection[str] | None = None) -> Server:
+
+def parse_server(
+    url: str, scheme: str, port: int, role: Role, options: Collection[str] | None = None
+) -> Server:
     """Read `scheme://user:password@host:port/database?option=value`; parts are percent-decoded.
 
     `options` are the only ones that are known; None takes any. Raises `ConfigurationError`, whose
@@ -50,24 +61,24 @@ def parse_server(url: str, scheme: str, port: int, options: Collection[str] | No
         chosen = split.port or port
     except ValueError:
         raise ConfigurationError(
-            f"The destination's URL can't be read: write it as {scheme}://USER:PASSWORD@HOST:{port}/DATABASE, with "
+            f"The {role}'s URL can't be read: write it as {scheme}://USER:PASSWORD@HOST:{port}/DATABASE, with "
             "other characters than letters, digits and -._~ percent-encoded."
         ) from None
     secret = next((name for name in given if name.lower() in _SECRETS), None)
     if secret is not None:
         raise ConfigurationError(
-            f"The destination's URL holds {secret} behind the question mark, where it would be stored and shown: "
+            f"The {role}'s URL holds {secret} behind the question mark, where it {_SHOWN[role]}: "
             f"write it before the host, as in {scheme}://USER:PASSWORD@HOST/DATABASE."
         )
     unknown = [] if options is None else [name for name in given if name not in options]
     if unknown:
         raise ConfigurationError(
-            f"A destination {scheme}:// knows no option {unknown[0]}: use one of {', '.join(sorted(options or ()))}."
+            f"A {role} {scheme}:// knows no option {unknown[0]}: use one of {', '.join(sorted(options or ()))}."
         )
     database = unquote(split.path.removeprefix("/"))
     if not database or split.fragment:
         raise ConfigurationError(
-            f"A destination {scheme}:// needs the name of a database: {scheme}://USER:PASSWORD@HOST/DATABASE."
+            f"A {role} {scheme}:// needs the name of a database: {scheme}://USER:PASSWORD@HOST/DATABASE."
         )
     return Server(
         scheme=scheme,
