@@ -42,14 +42,16 @@ class MariadbServer:
         self._folder = Path(tempfile.mkdtemp(prefix="rundiff-mariadb-"))
         self.data = self._folder / "data"
         self.log = self._folder / "server.log"
+        self._temporary = self._folder / "tmp"
         self.data.mkdir()
+        self._temporary.mkdir()
         self._setup = self._folder / "setup.sql"
         self._setup.write_text(
             f"CREATE USER IF NOT EXISTS '{USER}'@'127.0.0.1' IDENTIFIED BY '{PASSWORD}';\n"
             f"GRANT ALL ON *.* TO '{USER}'@'127.0.0.1' WITH GRANT OPTION;\n"
         )
         if _account() is not None:
-            for path in (self._folder, self.data, self._setup):
+            for path in (self._folder, self.data, self._temporary, self._setup):
                 shutil.chown(path, "mysql")
         done = subprocess.run(
             [
@@ -126,7 +128,9 @@ class MariadbServer:
                     *(self._program, "--no-defaults", f"--datadir={self.data}", f"--port={self.port}"),
                     *("--bind-address=127.0.0.1", f"--socket={self._folder}/socket"),
                     *(f"--init-file={self._setup}", f"--pid-file={self._folder}/pid"),
-                    "--innodb-buffer-pool-size=64M",
+                    # A server that starts removes the temporary tables that it finds in this folder, those
+                    # of another server that runs along as well, which crashes it.
+                    *(f"--tmpdir={self._temporary}", "--innodb-buffer-pool-size=64M"),
                     *("--innodb-flush-log-at-trx-commit=2", "--skip-log-bin", "--skip-name-resolve"),
                     *([f"--user={_account()}"] if _account() else []),
                 ],
