@@ -148,6 +148,60 @@ def test_a_refused_record_keeps_its_old_entry_and_is_tried_again(picky: Picky, h
     assert failures(home, "state = 'open'") == []
 
 
+def regional(**values: str) -> list[Row]:
+    """Records by their ids, with a value each: `EU1="new"` is the record 1 of the region EU."""
+    return [{"id": int(name[2:]), "region": name[:2], "v": value} for name, value in values.items()]
+
+
+def still_open(home: Path) -> set[tuple[int, str]]:
+    return {(f["run"], f["primary_key"]) for f in failures(home, "state = 'open'")}
+
+
+def test_a_partition_settles_only_what_it_looked_at(picky: Picky, home: Path) -> None:
+    part: Row = {"partition": {"region": "EU"}, "max_delete_percent": 100}
+    to_picky(regional(EU1="a", EU2="a", US3="a", US4="a"), home, partition_by=["region"], scope="full").run()
+    picky.judge = only({1, 2, 3, 5, 6}, "refused")
+    changed = regional(EU1="b", EU2="b", US3="b", US4="a", EU5="b", US6="b")
+    assert to_picky(changed, home, scope="full").run().counts.failed == 5
+    keys = {i: f'{{"id": {i}}}' for i in range(7)}
+    assert still_open(home) == {(2, keys[i]) for i in (1, 2, 3, 5, 6)}
+    picky.judge = only(set(), "")
+    # 1 is written, 2 is again what the destination holds, 5 was not read: whose it was, nobody knows.
+    result = to_picky(regional(EU1="b", EU2="a"), home, **part).run()
+    assert (result.complete, result.counts.updated, result.counts.unchanged) == (True, 1, 1)
+    assert still_open(home) == {(2, keys[i]) for i in (3, 5, 6)}
+    # What is taken back is not sent by a retry either.
+    retried = to_picky(regional(), home).retry({"id": 3})
+    assert (retried.counts.updated, picky.rows[3]) == (1, "b")
+    # A run that stays empty in its part settles nothing elsewhere, a full one everything.
+    to_picky(regional(EU1="b"), home, **part).run()
+    assert still_open(home) == {(2, keys[i]) for i in (5, 6)}
+    to_picky(regional(EU1="b", US3="b", US4="a"), home, scope="full").run()
+    assert still_open(home) == set()
+
+
+def test_a_key_that_is_gone_from_its_partition_settles_what_was_refused_of_it(
+    picky: Picky, home: Path
+) -> None:
+    to_picky(regional(EU1="a", EU2="a", US3="a"), home, partition_by=["region"], scope="full").run()
+    picky.judge = only({1, 3}, "refused")
+    to_picky(regional(EU1="b", EU2="a", US3="b"), home, scope="full").run()
+    picky.judge = only(set(), "")
+    result = to_picky(regional(EU2="a"), home, partition={"region": "EU"}, delete_after_misses=2).run()
+    assert (result.counts.deleted, result.counts.unchanged) == (0, 1)
+    assert still_open(home) == {(2, '{"id": 3}')}
+
+
+@pytest.mark.parametrize("scope", ["full", "incremental"])
+def test_reading_that_proves_nothing_settles_what_it_read(picky: Picky, home: Path, scope: str) -> None:
+    to_picky(people(4), home).run()
+    picky.judge = only({1, 2}, "refused")
+    to_picky([{"id": 0, "v": "v0"}, {"id": 1, "v": "new"}, {"id": 2, "v": "new"}, *people(1, 3)], home).run()
+    picky.judge = only(set(), "")
+    to_picky(people(2), home, scope=scope, expected_rows=3).run()  # 1 is taken back, 2 not read
+    assert still_open(home) == {(2, '{"id": 2}')}
+
+
 @pytest.mark.parametrize("applied", ["unknown", "lost"])
 def test_an_unknown_outcome_differs_from_everything_and_counts_as_present(
     picky: Picky, home: Path, applied: str

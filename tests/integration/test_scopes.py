@@ -138,6 +138,30 @@ def test_a_large_partition_is_guarded_by_itself(tmp_path: Path) -> None:
     )
 
 
+def test_updates_and_creates_of_a_large_partition_are_guarded_by_themselves(tmp_path: Path) -> None:
+    sync = Syncing(tmp_path, partition={"region": ["EU", "US"]})
+    us = rows(*range(1000, 3000), region="US")
+    sync(rows(*range(150)) + us)
+    # 30 of 2,150 are 1.4 %, 30 of 150 are 20 %.
+    changed = [{**row, "v": "new"} for row in rows(*range(30))] + rows(*range(30, 150)) + us
+    result = sync(changed, max_updates_percent=10)
+    assert (result.status, result.counts.updated, result.counts.written) == ("held", 30, 0)
+    assert result.held_reason == (
+        "30 updates are 20.0 % of the 150 records of the partition region=EU, more than max_updates_percent = 10"
+    )
+    result = sync(rows(*range(180)) + us, max_creates_percent=10, max_updates_percent=10)
+    assert (result.status, result.counts.created, result.counts.written) == ("held", 30, 0)
+    assert result.held_reason == (
+        "30 creates are 20.0 % of the 150 records of the partition region=EU, more than max_creates_percent = 10"
+    )
+    # Records that leave are counted where they were, and new partitions have no share.
+    moved = rows(*range(30), region="US") + rows(*range(30, 150)) + us + rows(*range(5000, 5120), region="AU")
+    result = sync(moved, max_creates_percent=10, max_updates_percent=10)
+    assert result.held_reason is not None
+    assert "30 updates are 20.0 % of the 150 records of the partition region=EU" in result.held_reason
+    assert sync(moved, max_creates_percent=10).counts.written == 150
+
+
 def test_the_share_is_one_of_the_covered_keys(tmp_path: Path) -> None:
     sync = Syncing(tmp_path)
     sync(rows(*range(120)) + rows(*range(1000, 3000), region="US"))

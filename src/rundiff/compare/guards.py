@@ -24,11 +24,14 @@ DEFAULT_FROM_RECORDS = 100
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One covered partition that has deletions."""
+    """One partition that a partition run changes; what is 0 of the changes is not judged."""
 
     name: str
     records: int
-    deletes: int
+    """Its live keys before the run."""
+    deletes: int = 0
+    updates: int = 0
+    creates: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +119,7 @@ def _deletions(figures: Figures, guards: Guards) -> str | None:
     for part in figures.parts:
         # A share says little of a small partition: its parent may just have lost its only child.
         share = _percent(part.deletes, part.records)
-        if part.records >= DEFAULT_FROM_RECORDS and share >= limit:
+        if part.deletes and part.records >= DEFAULT_FROM_RECORDS and share >= limit:
             return (
                 f"{part.deletes:,} deletions are {share:.1f} % of the {part.records:,} records of the partition "
                 f"{part.name}, and max_delete_percent is {limit:g}"
@@ -125,16 +128,19 @@ def _deletions(figures: Figures, guards: Guards) -> str | None:
 
 
 def _run(figures: Figures, guards: Guards) -> str | None:
-    if figures.baseline == 0:
-        return None
-    for count, limit, what, option in (
-        (figures.updates, guards.max_updates_percent, "updates", "max_updates_percent"),
-        (figures.creates, guards.max_creates_percent, "creates", "max_creates_percent"),
-    ):
-        share = _percent(count, figures.baseline)
-        if limit is not None and count and share > limit:
-            return (
-                f"{count:,} {what} are {share:.1f} % of the {figures.baseline:,} records, "
-                f"more than {option} = {limit:g}"
-            )
+    large = [part for part in figures.parts if part.records >= DEFAULT_FROM_RECORDS]
+    for limit, what in ((guards.max_updates_percent, "updates"), (guards.max_creates_percent, "creates")):
+        if limit is None:
+            continue
+        whole = (getattr(figures, what), figures.baseline, "records")
+        parts = [
+            (getattr(part, what), part.records, f"records of the partition {part.name}") for part in large
+        ]
+        for count, records, of in (whole, *parts):
+            share = _percent(count, records)
+            if share > limit:
+                return (
+                    f"{count:,} {what} are {share:.1f} % of the {records:,} {of}, "
+                    f"more than max_{what}_percent = {limit:g}"
+                )
     return None

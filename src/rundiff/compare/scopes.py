@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Flags", "Halves", "among", "count_by_partition", "judge_misses"]
+__all__ = [
+    "Flags",
+    "Halves",
+    "Tally",
+    "among",
+    "judge_misses",
+    "tally",
+    "tally_together",
+    "worst_partition",
+]
 
 Flags = npt.NDArray[np.bool_]
 Halves = npt.NDArray[Any]
@@ -35,24 +46,53 @@ def among(partitions: Halves, covered: Halves) -> Flags:
     return found
 
 
-def count_by_partition(partitions: Halves, deleted: Flags) -> tuple[npt.NDArray[np.int64], Any, Any]:
-    """Count entries and deletions in each known partition that has deletions.
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many changes there are in each known partition; ascending, each partition once.
 
-    Gives, for each: the index of one of its deleted entries, all its entries, its deletions. Partitions
-    are told apart by their first 64 bits, which is exact enough to count.
+    Partitions are told apart by their first 64 bits, which is exact enough to count.
     """
-    known = partitions.any(axis=1)
-    rows = np.flatnonzero(deleted & known)
-    names, sample, gone = np.unique(
-        partitions[rows, 0].astype(np.uint64), return_index=True, return_counts=True
-    )
-    if len(names) == 0:
-        nothing = np.empty(0, dtype=np.int64)
-        return nothing, nothing, nothing
+
+    names: npt.NDArray[np.uint64]
+    counts: npt.NDArray[np.int64]
+
+
+def tally(partitions: Halves) -> Tally:
+    """Count the changes of each known partition, from the partition of each change."""
+    known = partitions[partitions.any(axis=1), 0].astype(np.uint64)
+    return Tally(*np.unique(known, return_counts=True))
+
+
+def tally_together(parts: Sequence[Tally]) -> Tally:
+    """Add tallies up."""
+    if not parts:
+        return Tally(np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64))
+    names, place = np.unique(np.concatenate([part.names for part in parts]), return_inverse=True)
+    counts = np.zeros(len(names), dtype=np.int64)
+    np.add.at(counts, place, np.concatenate([part.counts for part in parts]))
+    return Tally(names, counts)
+
+
+def worst_partition(partitions: Halves, changes: Tally, least: int) -> tuple[int, int, int] | None:
+    """Find the partition with the largest share of changes, of those with `least` entries or more.
+
+    `partitions` are those of all entries. Gives the index of one of its entries, how many it has, and its
+    changes; None if no partition with changes is as large.
+    """
+    names = changes.names
+    if len(names) == 0 or len(partitions) == 0:
+        return None
+    known = np.flatnonzero(partitions.any(axis=1))
     every = partitions[known, 0].astype(np.uint64)
     at = np.minimum(np.searchsorted(names, every), len(names) - 1)
-    whole = np.bincount(at[names[at] == every], minlength=len(names))
-    return rows[sample], whole, gone
+    hit = names[at] == every
+    entries = np.bincount(at[hit], minlength=len(names))
+    large = np.flatnonzero(entries >= max(least, 1))
+    if len(large) == 0:
+        return None
+    worst = large[np.argmax(changes.counts[large] / entries[large])]
+    sample = known[hit][np.argmax(at[hit] == worst)]
+    return int(sample), int(entries[worst]), int(changes.counts[worst])
 
 
 def judge_misses(before: npt.NDArray[np.uint8], delete_after: int) -> tuple[Flags, npt.NDArray[np.uint8]]:

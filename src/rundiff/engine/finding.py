@@ -20,9 +20,9 @@ from rundiff.destinations.contract import Destination, Target
 from rundiff.engine.changeset import Aside, ChangeSet, Findings
 from rundiff.engine.comparing import Comparing, Found, find_changes, prefetch_previous
 from rundiff.engine.deletions import Looked, find_deletions, keep_entries
+from rundiff.engine.figures import figures_of
 from rundiff.engine.judging import (
     Course,
-    figures_of,
     memory_after,
     parting_of,
     pending_samples,

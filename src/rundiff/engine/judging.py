@@ -1,4 +1,4 @@
-"""Between finding and sealing: what a run covered, what guards look at, what the baseline keeps of it."""
+"""Between finding and sealing: what a run covered, and what the baseline keeps of it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import numpy as np
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.manifest import Memory
-from rundiff.compare.guards import DEFAULT_FROM_RECORDS, Figures, Part, median
-from rundiff.compare.scopes import count_by_partition
-from rundiff.engine.comparing import Comparing, Found, Parting
+from rundiff.engine.comparing import Comparing, Parting
 from rundiff.engine.conditions import parse_condition
-from rundiff.engine.partitions import baseline_partitions, named_partitions, partition_name
+from rundiff.engine.partitions import baseline_partitions, named_partitions
 from rundiff.engine.previous import PreviousRecords
 from rundiff.engine.reading import SAMPLES, Read, compared_fields, key_texts
 from rundiff.engine.records import values
@@ -26,7 +24,6 @@ from rundiff.signing import SigningKey
 
 __all__ = [
     "Course",
-    "figures_of",
     "memory_after",
     "parting_of",
     "pending_samples",
@@ -102,57 +99,6 @@ def parting_of(
             )
         covered = named_partitions(reach.named, pins, key)
     return Parting(fields=reach.partition_by, signing_key=key, partitions=partitions, covered=covered)
-
-
-def figures_of(course: Course, work: Comparing, read: Read, found: Found) -> Figures:
-    """Count what guards look at."""
-    baseline, covered = work.baseline, work.covered
-    live = None if covered is None else baseline.live_mask()
-    marked = sum(len(part) for part in found.marked)
-    return Figures(
-        baseline=baseline.live if covered is None or live is None else int(np.count_nonzero(live & covered)),
-        read=read.valid,
-        creates=found.created,
-        updates=found.updated,
-        # Those that are repeated were judged when they were found.
-        deletes=found.deleted - found.repeated,
-        absent=found.deleted - found.repeated - marked,
-        usual=median(course.memory.recent) if course.reach.scope is Scope.FULL else None,
-        parts=() if live is None or found.deleted == 0 else _worst_part(work, found, live),
-    )
-
-
-def _worst_part(
-    work: Comparing, found: Found, live: np.ndarray[tuple[int], np.dtype[np.bool_]]
-) -> list[Part]:
-    """Give the partition with the largest share of deletions, of those that are large enough to be judged."""
-    parting = work.parting
-    if parting is None or parting.partitions is None:
-        return []
-    positions = np.flatnonzero(live)
-    deleted = np.zeros(work.baseline.positions, dtype=np.bool_)
-    deleted[work.gone] = True
-    for part in found.marked:
-        deleted[part] = True
-    sample, records, gone = count_by_partition(parting.partitions[positions], deleted[positions])
-    large = np.flatnonzero(records >= DEFAULT_FROM_RECORDS)
-    if len(large) == 0:
-        return []
-    worst = large[np.argmax(gone[large] / records[large])]
-    name = _name_of(work, parting, int(positions[sample[worst]]))
-    return [Part(name, int(records[worst]), int(gone[worst]))]
-
-
-def _name_of(work: Comparing, parting: Parting, position: int) -> str:
-    """Name the partition of one entry of the baseline, by its key or its last known data."""
-    entry = work.baseline.take(np.array([position]))
-    known = values(entry.column("primary_key").combine_chunks())[0]
-    if not all(name in known for name in parting.fields):
-        written = entry.column("written_run").to_numpy().astype(np.int64)
-        signature = entry.column("primary_key_signature").combine_chunks()
-        kind = work.previous.data_type(written)
-        known = values(work.previous.fetch(signature, written, kind))[0] or {}
-    return partition_name({name: known.get(name) for name in parting.fields})
 
 
 def pending_samples(work: Comparing, *, count: bool) -> tuple[str, ...]:

@@ -19,8 +19,9 @@ from rundiff.destinations.contract import Position
 from rundiff.engine.candidate import newer_entries, publish
 from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.log import DELETES, read_log
-from rundiff.engine.run import sweep, unwritten
+from rundiff.engine.run import sweep
 from rundiff.engine.session import Backends, Session, generation_of
+from rundiff.engine.settling import unwritten
 from rundiff.errors import StateChanged
 from rundiff.model import Match
 from rundiff.signing.contract import FORMAT_VERSION

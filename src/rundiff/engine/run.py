@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,7 +18,7 @@ from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.manifest import Manifest
 from rundiff.database.contract import Acknowledged, Failure, Held, Sealed, StoredRun, StoredSync
 from rundiff.destinations.contract import Position
-from rundiff.engine.candidate import Unwritten, build_candidate, compact, digest_of, logged_keys
+from rundiff.engine.candidate import build_candidate, compact, digest_of
 from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.deletions import Looked
 from rundiff.engine.delivery import Delivery, resume_position
@@ -28,24 +27,16 @@ from rundiff.engine.held import held_after
 from rundiff.engine.keeping import lost_on_the_way
 from rundiff.engine.report import details_of, failed_result, result_from_json, result_of
 from rundiff.engine.session import Session, generation_of, open_baseline
+from rundiff.engine.settling import looked_at, superseded, unwritten
 from rundiff.errors import RundiffError
 from rundiff.model import BaselineState, RunKind, RunResult, RunStatus
 from rundiff.settings import SyncSettings
 
-__all__ = ["Execution", "sweep", "unwritten"]
+__all__ = ["Execution", "sweep"]
 
 log = logging.getLogger("rundiff")
 
 _WITHOUT_LOG = (RunStatus.DISCARDED, RunStatus.FAILED, RunStatus.READING)
-
-
-def unwritten(failures: Iterable[Failure]) -> Unwritten:
-    """Sort the failures of a run by what they leave in the baseline."""
-    keys: dict[str, set[bytes]] = {"refused": set(), "unknown": set()}
-    for failure in failures:
-        if failure.sequence > 0 and failure.primary_key_signature is not None:
-            keys[failure.outcome].add(failure.primary_key_signature)
-    return Unwritten(refused=keys["refused"], unknown=keys["unknown"])
 
 
 class Execution:
@@ -98,6 +89,8 @@ class Execution:
         action = findings.new_action
         folder = log.seal(sync_id, number, self.session.token, changes.folder, new_action=action)
         changes = ChangeSet(folder, findings)
+        if looked is not None and not findings.whole:
+            self.settled |= looked_at(self._before(), self.baseline, looked)
         if self.run.kind is RunKind.RETRY:
             # It reads nothing, and so judges nothing that is held.
             held = self._sync.held
@@ -254,30 +247,17 @@ class Execution:
             held=sealed.held,
         )
         again = {*without.refused, *without.unknown, *aside}
-        database.commit(run, sync, self._superseded(changes, again))
+        database.commit(run, sync, superseded(self._before(), changes, again, self.settled))
         # Only now: until the database has it, a failure is one of a run that is being delivered.
         self.run = run
         session.sync = sync
         self._tidy(manifest)
         return result
 
-    def _superseded(self, changes: ChangeSet, again: set[bytes]) -> list[tuple[int, int]]:
-        """Find the open failures of earlier runs that this run settles.
-
-        A complete run settles all: each key was written, refused again, or is as it was before.
-        Any other settles those of the keys that it has write records for.
-        """
-        number, sync_id = self.run.run, self._sync.sync_id
-        before = [f for f in self.session.backends.database.failures(sync_id) if f.run < number]
-        if not before or changes.findings.whole:
-            return [(f.run, f.sequence) for f in before]
-        keys = {f.primary_key_signature for f in before if f.primary_key_signature is not None}
-        settled = again | logged_keys(changes, keys)
-        return [
-            (f.run, f.sequence)
-            for f in before
-            if f.primary_key_signature in settled or (f.run, f.sequence) in self.settled
-        ]
+    def _before(self) -> list[Failure]:
+        """Give the open failures of earlier runs."""
+        failures = self.session.backends.database.failures(self._sync.sync_id)
+        return [failure for failure in failures if failure.run < self.run.run]
 
     def _quarantine(self, changes: ChangeSet, now: datetime) -> set[bytes]:
         """Set aside what never became a write record: conflicts, records without a valid key."""
