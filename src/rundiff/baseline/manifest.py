@@ -13,6 +13,7 @@ import msgspec
 
 from rundiff.baseline.segments import SegmentInfo
 from rundiff.errors import BaselineLost
+from rundiff.signing.rule import Form, Rule
 
 __all__ = ["MANIFEST_VERSION", "Cursor", "Manifest", "Memory"]
 
@@ -59,6 +60,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     primary_key: tuple[str, ...]
     fields: tuple[str, ...]
     """The compared fields."""
+    form: Form = Form()
+    """What was done to their values before they were signed."""
     pins: dict[str, str]
     """Pinned types of all fields."""
     signature_format: int
@@ -70,6 +73,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     newlines: dict[str, bool] = {}
     """The same for each file."""
     memory: Memory = Memory()
+
+    @property
+    def rule(self) -> Rule:
+        """How its data signatures were made."""
+        return Rule(
+            fields=self.fields,
+            form=self.form,
+            signing_key_id=self.signing_key_id,
+            signature_format=self.signature_format,
+        )
 
     def encode(self) -> bytes:
         """Give the manifest as JSON."""

@@ -95,6 +95,7 @@ def _deletions(kept: ChangeSet, changes: ChangeSet, baseline: Baseline) -> Chang
             warnings=(),
             aside=(),
             fields=before.fields if manifest is None else manifest.fields,
+            form=before.form if manifest is None else manifest.form,
             pins=before.pins if manifest is None else manifest.pins,
             ends_with_newline=before.ends_with_newline if manifest is None else manifest.ends_with_newline,
         ),

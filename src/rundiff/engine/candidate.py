@@ -98,6 +98,7 @@ def build_candidate(
         overlay=overlay,
         primary_key=findings.primary_key,
         fields=findings.fields,
+        form=findings.form,
         pins=findings.pins,
         signature_format=FORMAT_VERSION,
         signing_key_id=findings.signing_key_id,

@@ -14,6 +14,7 @@ import msgspec
 
 from rundiff.baseline.manifest import Memory
 from rundiff.engine.log import CREATES, DELETES, UPDATES, unreadable
+from rundiff.signing.rule import Form
 
 __all__ = ["ENTRIES", "META", "Aside", "ChangeSet", "Findings"]
 
@@ -46,6 +47,8 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     baseline_records: int
     fields: tuple[str, ...]
     """The compared fields."""
+    form: Form = Form()
+    """What was done to their values before they were signed."""
     pins: dict[str, str]
     complete: bool
     reasons: tuple[str, ...]

@@ -20,6 +20,7 @@ from rundiff.destinations.contract import Destination, Target
 from rundiff.engine.changeset import Aside, ChangeSet, Findings
 from rundiff.engine.comparing import Comparing, Found, find_changes, prefetch_previous
 from rundiff.engine.deletions import Looked, find_deletions, keep_entries
+from rundiff.engine.drift import settle_rule
 from rundiff.engine.figures import figures_of
 from rundiff.engine.judging import (
     Course,
@@ -32,7 +33,7 @@ from rundiff.engine.judging import (
 from rundiff.engine.log import DELETES, read_log
 from rundiff.engine.partitions import partition_name
 from rundiff.engine.previous import PreviousRecords
-from rundiff.engine.reading import SAMPLES, Read, ReadingRules, compared_fields, key_texts, read_all
+from rundiff.engine.reading import SAMPLES, Read, ReadingRules, key_texts, read_all
 from rundiff.engine.records import values
 from rundiff.engine.scoping import Reach, cursor_value, reach_of
 from rundiff.engine.session import Backends
@@ -44,6 +45,7 @@ from rundiff.model import BaselineState, Scope
 from rundiff.options import parse_duration
 from rundiff.settings import SyncSettings
 from rundiff.signing import signer_name
+from rundiff.signing.rule import Rule
 from rundiff.sources.contract import ReadRequest, Source
 
 __all__ = [
@@ -90,31 +92,19 @@ class Finder:
         """Read, compare, judge; leave a change set in the folder."""
         settings, started = self.settings, self.started
         baseline = started.baseline
-        strategy = parse_strategy(settings.policies.on_conflict)
         if started.state is BaselineState.LOST:
             self._refuse_lost()
         course = self._course()
-        self.seen = open_seen(baseline.positions, keep_all=strategy.kind == "function")
-        spool = Spool(self.folder)
         watch = watch_of(settings, course.reach)
-        read = self._read(
-            baseline,
-            ReadingRules(
-                primary_key=settings.primary_key,
-                comparison=settings.comparison,
-                strategy=strategy,
-                signing_key=self.backends.signing_key,
-                full_refresh=settings.full_refresh,
-                keep_invalid=settings.policies.on_invalid_key == "quarantine",
-                watch=watch,
-            ),
-            spool,
-        )
+        rules = ReadingRules.of(settings, self.backends.signing_key, watch)
+        self.seen = open_seen(baseline.positions, keep_all=rules.strategy.kind == "function")
+        spool = Spool(self.folder)
+        read = self._read(baseline, rules, spool)
         warnings = self._warnings(read, watch)
-        fields = self._compared(read, warnings)
+        rule = settle_rule(read, baseline.manifest, settings, (rules.form, rules.signing_key), warnings)
         self._say("sealing", read.records)
         reasons = self._incomplete(read, course.reach)
-        work = self._work(course, read, fields, absence=not reasons)
+        work = self._work(course, read, rule, absence=not reasons)
         prefetch_previous(work, spool)
         found = find_changes(work, spool, read)
         if spool.rows:
@@ -141,7 +131,7 @@ class Finder:
         )
         self._clear_spool()
         findings = structs.replace(
-            self._findings((read, found), fields, reasons, verdict, warnings),
+            self._findings((read, found), rule, reasons, verdict, warnings),
             scope=str(course.reach.scope),
             memory=memory_after(
                 course, read, complete=not reasons, pending=pending, doubtful=doubtful is not None
@@ -168,7 +158,7 @@ class Finder:
         self.course = Course(settings=self.settings, reach=reach, memory=memory, began=now)
         return self.course
 
-    def _work(self, course: Course, read: Read, fields: tuple[str, ...], *, absence: bool) -> Comparing:
+    def _work(self, course: Course, read: Read, rule: Rule, *, absence: bool) -> Comparing:
         settings, started, baseline = self.settings, self.started, self.started.baseline
         manifest, sync_id = baseline.manifest, started.sync_id
         previous = PreviousRecords(
@@ -180,7 +170,7 @@ class Finder:
         return Comparing(
             folder=self.folder,
             primary_key=settings.primary_key,
-            compared=tuple(dict.fromkeys([*fields, *(() if manifest is None else manifest.fields)])),
+            compared=tuple(dict.fromkeys([*rule.fields, *(() if manifest is None else manifest.fields)])),
             fields=_fields(read, {} if manifest is None else manifest.pins),
             baseline=baseline,
             seen=self.seen,
@@ -254,41 +244,6 @@ class Finder:
     def _existing(self, keys: pa.RecordBatch) -> pa.BooleanArray:
         return self.destination.existing_keys(self.target, keys)
 
-    def _compared(self, read: Read, warnings: list[str]) -> tuple[str, ...]:
-        """Apply the policies on new and dropped fields; give the compared fields to store."""
-        settings, manifest = self.settings, self.started.baseline.manifest
-        now = compared_fields(list(read.fields), settings.comparison, settings.primary_key)
-        if manifest is None:
-            return tuple(now)
-        if not read.fields or read.valid == 0:
-            return manifest.fields
-        wanted = set(compared_fields(manifest.fields, settings.comparison, settings.primary_key))
-        dropped = [
-            name
-            for name in manifest.fields
-            if name not in read.fields and name in wanted and name in manifest.pins
-        ]
-        new = [name for name in now if name in read.pins and name not in manifest.pins]
-        if dropped and settings.policies.on_dropped_field == "fail":
-            raise PolicyViolation(
-                f"sync {settings.name}: the source no longer has the field{'s' * (len(dropped) > 1)} "
-                f"{', '.join(dropped)}. Nothing was written. Mend the source, or run with --on-dropped-field "
-                "update to write all records without it"
-            )
-        if new and settings.policies.on_new_field == "fail":
-            raise PolicyViolation(
-                f"sync {settings.name}: the source has the new field{'s' * (len(new) > 1)} {', '.join(new)}, and "
-                "on_new_field is fail. Nothing was written. Run with --on-new-field update to take it over"
-            )
-        if new:
-            warnings.append(f"new field{'s' * (len(new) > 1)}: {', '.join(new)}")
-        if dropped:
-            warnings.append(f"dropped field{'s' * (len(dropped) > 1)}: {', '.join(dropped)}")
-        return tuple(
-            [name for name in manifest.fields if name in wanted and name not in dropped]
-            + [name for name in now if name not in manifest.fields]
-        )
-
     def _incomplete(self, read: Read, reach: Reach) -> list[str]:
         """Say why the reading is no proof that a record is gone."""
         reasons = list(read.end.incomplete)
@@ -342,7 +297,7 @@ class Finder:
     def _findings(
         self,
         results: tuple[Read, Found],
-        fields: tuple[str, ...],
+        rule: Rule,
         reasons: Sequence[str],
         verdict: Verdict,
         warnings: list[str],
@@ -370,7 +325,6 @@ class Finder:
             samples["conflicts"] = tuple(found.conflict_samples[:SAMPLES])
         if found.duplicate_samples:
             samples["duplicates"] = (*samples.get("duplicates", ()), *found.duplicate_samples)[:SAMPLES]
-        key = self.backends.signing_key
         return Findings(
             sync_id=started.sync_id,
             name=settings.name,
@@ -381,13 +335,14 @@ class Finder:
             manifest=started.manifest,
             baseline=str(started.state),
             baseline_records=started.baseline.live,
-            fields=fields,
+            fields=rule.fields,
+            form=rule.form,
             pins=pins,
             complete=not reasons,
             reasons=tuple(reasons),
             ends_with_newline=read.end.ends_with_newline,
             newlines=dict(read.end.newlines),
-            signing_key_id=None if key is None else key.id,
+            signing_key_id=rule.signing_key_id,
             counts={
                 "records_read": read.records,
                 "unchanged": found.unchanged,

@@ -21,7 +21,6 @@ from typing import Any
 import msgspec
 
 from rundiff.baseline.baseline import Baseline
-from rundiff.compare.conflicts import parse_strategy
 from rundiff.compare.seen import open_seen
 from rundiff.database.contract import StoredSync
 from rundiff.database.joined import CLOSED, OPEN, JoinedRun, Roster, Terms, refuse_batch
@@ -275,21 +274,13 @@ class Joined:
         """Read a batch and leave its share in the store."""
         settings, baseline = self._settings, self._open_baseline()
         manifest = baseline.manifest
-        strategy = parse_strategy(settings.policies.on_conflict)
-        rules = ReadingRules(
-            primary_key=settings.primary_key,
-            comparison=settings.comparison,
-            strategy=strategy,
-            signing_key=self._backends.signing_key,
-            full_refresh=settings.full_refresh,
-            keep_invalid=settings.policies.on_invalid_key == "quarantine",
-        )
+        rules = ReadingRules.of(settings, self._backends.signing_key)
         request = ReadRequest(
             options=settings.reading,
             primary_key=settings.primary_key,
             pins=None if manifest is None else manifest.pins,
         )
-        seen = open_seen(baseline.positions, keep_all=strategy.kind == "function")
+        seen = open_seen(baseline.positions, keep_all=rules.strategy.kind == "function")
         with source.open(request) as reading:
             read = read_all(reading, rules, baseline, (seen, spool), self._sign_of_life)
         if read.invalid_keys and settings.policies.on_invalid_key == "fail":

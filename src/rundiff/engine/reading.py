@@ -18,15 +18,16 @@ import pyarrow as pa
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.order import Positions, argsort, first_of_group, words
-from rundiff.compare.conflicts import Strategy
+from rundiff.compare.conflicts import Strategy, parse_strategy
 from rundiff.compare.seen import Seen
 from rundiff.engine.examining import Kept, Verdicts, examine
 from rundiff.engine.spool import Spool, spool_batch
 from rundiff.engine.views import Progress
 from rundiff.engine.watching import MARKED, Noticed, Watch, Watched
 from rundiff.errors import KeyFieldMissing
-from rundiff.settings import DEFAULT_EXCLUDE, Comparison
+from rundiff.settings import DEFAULT_EXCLUDE, Comparison, SyncSettings
 from rundiff.signing import SigningKey, sign
+from rundiff.signing.rule import Form
 from rundiff.sources.contract import ReadBatch, ReadEnd, Reading
 
 __all__ = ["SAMPLES", "Contest", "Read", "ReadingRules", "compared_fields", "key_texts", "read_all"]
@@ -71,10 +72,27 @@ class ReadingRules:
     strategy: Strategy
     signing_key: SigningKey | None
     full_refresh: bool
+    form: Form = Form()  # noqa: RUF009 - the value is frozen
+    """What is done to values before they are signed."""
     keep_invalid: bool = False
     """Keep records without a valid key, for quarantine."""
     watch: Watch | None = None
     """What else to look for; None: nothing."""
+
+    @classmethod
+    def of(
+        cls, settings: SyncSettings, signing_key: SigningKey | None, watch: Watch | None = None
+    ) -> ReadingRules:
+        """Give what the settings ask for; raises `ConfigurationError`."""
+        return cls(
+            primary_key=settings.primary_key,
+            comparison=settings.comparison,
+            strategy=parse_strategy(settings.policies.on_conflict),
+            signing_key=signing_key,
+            full_refresh=settings.full_refresh,
+            keep_invalid=settings.policies.on_invalid_key == "quarantine",
+            watch=watch,
+        )
 
     @property
     def wants_all(self) -> bool:

@@ -82,6 +82,7 @@ def rebuild(session: Session) -> Manifest:
         overlay=None,
         primary_key=findings.primary_key,
         fields=findings.fields,
+        form=findings.form,
         pins=findings.pins,
         signature_format=FORMAT_VERSION,
         signing_key_id=findings.signing_key_id,

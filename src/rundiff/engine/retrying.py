@@ -170,6 +170,7 @@ def _findings(execution: Execution, last_run: int, counts: list[int]) -> Any:
         warnings=(),
         aside=(),
         fields=manifest.fields,
+        form=manifest.form,
         pins=manifest.pins,
         ends_with_newline=manifest.ends_with_newline,
     )
