@@ -79,6 +79,11 @@ class KeyFieldMissing(SourceError):
 class BaselineLost(RundiffError):
     """The baseline that the database names is missing, damaged or older than it says."""
 
+    def __init__(self, message: str, *, rebuildable: bool = True) -> None:
+        super().__init__(message)
+        self.rebuildable = rebuildable
+        """Whether `rundiff rebuild` can make it anew: the database that is open has its write log."""
+
 
 class DestinationError(RundiffError):
     """The destination can't be reached or written; what was delivered stays delivered."""

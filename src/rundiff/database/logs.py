@@ -10,7 +10,7 @@ Duties:
    number, and what they give is a local folder with the same files. The same number again replaces
    what was there: a database restored from an older copy gives numbers again.
 2. `folder` and `held` give a local folder with the files, fetched if need be. Where the log has none,
-   they give a path at which nothing is.
+   they give a path at which nothing is. `part` need not give more than some keys' records.
 3. `drop` and `retain` remove what no run names; what is missing is ignored.
 4. Whatever takes a token raises `Fenced` if a higher one was given out since, and then changes nothing,
    unless the database's leases are held by a lock on a file, which a successor can't get.
@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence, Set
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -31,7 +32,7 @@ from rundiff.durable import sync_file, sync_folder
 if TYPE_CHECKING:  # the command that only looks at runs needs no Arrow
     import pyarrow as pa
 
-__all__ = ["FolderLog", "LogFolders", "LogFormat", "LogWriter", "WriteLog"]
+__all__ = ["FolderLog", "LogFolders", "LogFormat", "LogPart", "LogWriter", "WriteLog"]
 
 
 class LogFolders(Protocol):
@@ -68,6 +69,24 @@ class LogFormat:
     """Renders a column as JSON text, as the change stream does."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPart:
+    """Files of a write log that may lack records; those that are there keep their order."""
+
+    folder: Path
+    """At which nothing is where the log has nothing. It stays for as long as the process needs it."""
+    pieces: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
+    """By file: at which row of the part a piece begins, and at which row of the whole file; none: it is whole."""
+
+    def row_in_log(self, file: str, row: int) -> int:
+        """Give the row in the whole file, from 0, of a row in the part of it."""
+        pieces = self.pieces.get(file)
+        if not pieces:
+            return row
+        start, origin = pieces[bisect_right(pieces, row, key=lambda piece: piece[0]) - 1]
+        return origin + row - start
+
+
 class WriteLog(Protocol):
     """A place for change sets that have a number."""
 
@@ -82,6 +101,9 @@ class WriteLog(Protocol):
 
     def held(self, sync_id: str, run: int) -> Path:
         """Give what a run left for an approval."""
+
+    def part(self, sync_id: str, run: int, signatures: pa.Array) -> LogPart:
+        """Give of a run's write log at least the records of these keys (fixed_size_binary[32]), in any order."""
 
     def runs_of(self, sync_id: str, signatures: Sequence[bytes]) -> Set[int] | None:
         """Name the runs that have a write record for one of these keys; None: any run may."""
@@ -114,6 +136,10 @@ class FolderLog:
     def held(self, sync_id: str, run: int) -> Path:
         """Give the folder."""
         return self._folders.held(sync_id, run)
+
+    def part(self, sync_id: str, run: int, signatures: pa.Array) -> LogPart:  # noqa: ARG002 -- as above
+        """Give all of it: it is here."""
+        return LogPart(folder=self.folder(sync_id, run))
 
     def runs_of(self, sync_id: str, signatures: Sequence[bytes]) -> Set[int] | None:  # noqa: ARG002 -- as above
         """There is no index."""

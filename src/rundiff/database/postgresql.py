@@ -16,10 +16,10 @@ from rundiff.database.contract import Acknowledged, Failure, StoredRun, StoredSy
 from rundiff.database.joined import JoinedTables, Statements
 from rundiff.database.logs import LogFolders, LogFormat, WriteLog
 from rundiff.database.migrating import require_current
+from rundiff.database.postgresql_failures import FailureTable
 from rundiff.database.postgresql_leases import Leases, has_changed, statements
 from rundiff.database.postgresql_rows import (
     as_json,
-    failure_of,
     plain_row,
     run_of,
     sync_of,
@@ -63,6 +63,7 @@ class PostgresqlDatabase:
             transact=self._for_sync,
             now=self.now,
         )
+        self._aside = FailureTable(failures=self._failures, records=self._records)
         self._held = Leases(self._server, self.address, self.joined)
         try:
             require_current(self._server, self.address)
@@ -103,27 +104,25 @@ class PostgresqlDatabase:
 
     def fenced(self, sync_id: str, token: int, work: Callable[[Cursor], T]) -> T:
         """Do one transaction for a sync, unless a higher token was given out."""
-        change = uuid.uuid4()
-
-        def checked(cursor: Cursor) -> T:
-            self._check(cursor, (sync_id, token, change))
-            return work(cursor)
-
-        return self._server.transact(
-            checked, lambda cursor: has_changed(cursor, self._syncs, (sync_id, change))
-        )
+        return self._checked((sync_id, token), work, first=True)
 
     def fenced_last(self, sync_id: str, token: int, work: Callable[[Cursor], T]) -> T:
         """Do the same, but lock the sync's row only when all is done: for work that may take long."""
+        return self._checked((sync_id, token), work, first=False)
+
+    def _checked(self, whose: tuple[str, int], work: Callable[[Cursor], T], *, first: bool) -> T:
         change = uuid.uuid4()
 
         def checked(cursor: Cursor) -> T:
+            if first:
+                self._check(cursor, (*whose, change))
             result = work(cursor)
-            self._check(cursor, (sync_id, token, change))
+            if not first:
+                self._check(cursor, (*whose, change))
             return result
 
         return self._server.transact(
-            checked, lambda cursor: has_changed(cursor, self._syncs, (sync_id, change))
+            checked, lambda cursor: has_changed(cursor, self._syncs, (whose[0], change))
         )
 
     def _check(self, cursor: Cursor, change: tuple[str, int, uuid.UUID]) -> None:
@@ -343,11 +342,7 @@ class PostgresqlDatabase:
             self._write_run(cursor, run)
             self._write_sync(cursor, sync)
             self.joined.close(statements(cursor), run.sync_id, run.run)
-            cursor.executemany(
-                f"UPDATE {self._failures} SET state = 'superseded', updated_at = %s"
-                " WHERE sync_id = %s AND run = %s AND sequence = %s",
-                [(run.finished_at, run.sync_id, number, sequence) for number, sequence in superseded],
-            )
+            self._aside.supersede(cursor, run, superseded)
 
         self.fenced(run.sync_id, run.token, write)
 
@@ -380,78 +375,21 @@ class PostgresqlDatabase:
 
     def add_failures(self, sync_id: str, token: int, failures: Sequence[Failure]) -> None:
         """Set records aside, also at the write records."""
-
-        def add(cursor: Cursor) -> None:
-            cursor.executemany(
-                f"INSERT INTO {self._failures} AS f VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
-                " ON CONFLICT (sync_id, run, sequence) DO UPDATE SET error = excluded.error,"
-                " outcome = excluded.outcome, state = excluded.state, attempts = f.attempts + 1,"
-                " updated_at = excluded.updated_at",
-                [
-                    (
-                        sync_id,
-                        f.run,
-                        f.sequence,
-                        f.primary_key_signature,
-                        f.destination_action,
-                        f.primary_key and clean(f.primary_key),
-                        clean(f.error),
-                        f.outcome,
-                        f.state,
-                        f.attempts,
-                        f.created_at,
-                        f.updated_at,
-                    )
-                    for f in failures
-                ],
-            )
-            cursor.executemany(
-                f"UPDATE {self._records} SET status = 'failed', error = %s, attempts = attempts + 1,"
-                " updated_at = now() WHERE sync_id = %s AND run_id = %s AND sequence = %s",
-                [(clean(f.error), sync_id, f.run, f.sequence) for f in failures if f.sequence > 0],
-            )
-
-        self.fenced(sync_id, token, add)
+        self.fenced(sync_id, token, lambda cursor: self._aside.add(cursor, sync_id, failures))
 
     def drop_failures(self, sync_id: str, token: int, run: int, sequences: Sequence[int]) -> None:
         """Forget entries whose records were written after all."""
-
-        def drop(cursor: Cursor) -> None:
-            which = [sync_id, run, list(sequences)]
-            cursor.execute(
-                f"DELETE FROM {self._failures} WHERE sync_id = %s AND run = %s AND sequence = ANY (%s)", which
-            )
-            # The acknowledgement that follows makes them written.
-            cursor.execute(
-                f"UPDATE {self._records} SET status = 'pending', error = NULL, updated_at = now()"
-                " WHERE sync_id = %s AND run_id = %s AND sequence = ANY (%s)",
-                which,
-            )
-
-        self.fenced(sync_id, token, drop)
+        self.fenced(sync_id, token, lambda cursor: self._aside.drop(cursor, sync_id, run, sequences))
 
     def settle_failures(
         self, sync_id: str, token: int, entries: Sequence[tuple[int, int]], state: str
     ) -> None:
         """Put entries into another state."""
-
-        def settle(cursor: Cursor) -> None:
-            cursor.executemany(
-                f"UPDATE {self._failures} SET state = %s, updated_at = now()"
-                " WHERE sync_id = %s AND run = %s AND sequence = %s",
-                [(state, sync_id, number, sequence) for number, sequence in entries],
-            )
-
-        self.fenced(sync_id, token, settle)
+        self.fenced(sync_id, token, lambda cursor: self._aside.settle(cursor, sync_id, entries, state))
 
     def failures(self, sync_id: str, run: int | None = None) -> Sequence[Failure]:
         """List failures: the open ones, or all those of one run."""
-        where, value = ("state = %s", "open") if run is None else ("run = %s", run)
-        rows = self._server.rows(
-            f"SELECT * FROM {self._failures} WHERE sync_id = %s AND {where} ORDER BY run, sequence",
-            [sync_id, value],
-        )
-        return [failure_of(row) for row in rows]
+        return self._aside.listed(self._server, sync_id, run)
 
     def tables(self) -> Mapping[str, list[dict[str, Any]]]:
         """Give syncs, runs and failures as rows, for the SQL views."""

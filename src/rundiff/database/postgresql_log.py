@@ -2,7 +2,7 @@
 
 JSON gives back neither types nor NaN, so each file of a change set is kept a second time, in chunks of
 Arrow IPC that are read back into the same file. The local folder is a copy, named by the seal of what it
-was made from, and fetched where it is missing.
+was made from, and fetched where it is missing; a few records are fetched without a copy.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence, Set
+import weakref
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from rundiff.database.logs import LogFolders, LogFormat, remove_others
+from rundiff.database.logs import LogFolders, LogFormat, LogPart, remove_others
+from rundiff.database.postgresql_chunks import Chunks, Log, batches
 from rundiff.database.postgresql_copy import COLUMNS, copy_lines
 from rundiff.database.server import Server
-from rundiff.errors import StorageError
 
 if TYPE_CHECKING:
     import psycopg
@@ -31,15 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PostgresqlLog"]
 
-CHUNK_ROWS = 4096
-CHUNK_BYTES = 8 << 20
-"""Of Arrow data before compression; a chunk of a single record may be larger. What is copied at once is as
-much of JSON, and far from the gigabyte that PostgreSQL takes as one value."""
-_FETCH_CHUNKS = 16
-_ROW_GROUP = 1 << 17
 _LOG, _HELD = "log", "held"
-Log = tuple[str, int, str]
-"""A sync's id, the number of a run, and which of its change sets."""
 
 
 class PostgresqlLog:
@@ -53,7 +46,7 @@ class PostgresqlLog:
         self._folders, self._form = local
         address = database.address
         self._logs = address.table("rundiff_logs")
-        self._chunks = address.table("rundiff_log_chunks")
+        self._chunks = Chunks(server, address.table("rundiff_log_chunks"), self._form)
         self._records = address.table("sync_write_records")
         self._known: dict[Log, Path] = {}
         """The local copies that this process has made or found."""
@@ -85,7 +78,7 @@ class PostgresqlLog:
         sequence = 1
         copy = f"COPY {self._records} ({', '.join(COLUMNS)}) FROM STDIN"
         for name, action in zip(self._form.files, ("delete", "update", new_action), strict=True):
-            for batch in self._batches(folder / name):
+            for batch in batches(self._form, folder / name):
                 lines = copy_lines(batch, (*run, action), sequence, self._form.json_text)
                 with cursor.copy(copy) as target:
                     target.write(lines)
@@ -96,29 +89,8 @@ class PostgresqlLog:
         cursor.execute(
             f"INSERT INTO {self._logs} (sync_id, run, kind, seal) VALUES (%s, %s, %s, %s)", [*log, seal]
         )
-        for path in sorted(folder.iterdir()):
-            pieces = self._record_chunks(path) if path.name in self._form.files else _byte_chunks(path)
-            for number, piece in enumerate(pieces):
-                cursor.execute(
-                    f"INSERT INTO {self._chunks} (sync_id, run, kind, file, chunk, records, first_signature,"
-                    " last_signature, content) VALUES (%s, %s, %s, %s, %s, %s, %b, %b, %b)",
-                    [*log, path.name, number, *piece],
-                )
+        self._chunks.load(cursor, log, folder)
         return seal
-
-    def _batches(self, path: Path) -> Iterator[pa.RecordBatch]:
-        if path.exists():
-            for batch in self._form.read(path, CHUNK_ROWS):
-                yield from _bounded(batch)
-
-    def _record_chunks(self, path: Path) -> Iterator[tuple[int, bytes, bytes, bytes]]:
-        options = pa.ipc.IpcWriteOptions(compression="zstd")
-        for batch in self._batches(path):
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
-                writer.write_batch(batch)
-            keys = batch.column("primary_key_signature")
-            yield batch.num_rows, keys[0].as_py(), keys[-1].as_py(), sink.getvalue().to_pybytes()
 
     # Local copies
 
@@ -142,24 +114,44 @@ class PostgresqlLog:
         known = self._known.get(log)
         if known is not None and known.exists():
             return known
-        rows = self._server.rows(
-            f"SELECT seal FROM {self._logs} WHERE sync_id::text = %s AND run = %s AND kind = %s", log
-        )
-        if not rows:
+        seal = self._seal(log)
+        if seal is None:
             return self._place(log)
-        seal = rows[0]["seal"].hex
         target = self._copy(log, seal)
         if not target.exists():
-            above = Path(tempfile.mkdtemp(prefix="fetch-", dir=self._folders.root))
+            above = self._temporary()
             try:
                 fetched = above / "log"
                 fetched.mkdir()
-                self._fetch(log, fetched)
+                self._chunks.fetch(log, fetched)
                 self._adopt(fetched, log, seal)
             finally:
                 shutil.rmtree(above, ignore_errors=True)
         self._known[log] = target
         return target
+
+    def _seal(self, log: Log) -> str | None:
+        rows = self._server.rows(
+            f"SELECT seal FROM {self._logs} WHERE sync_id::text = %s AND run = %s AND kind = %s", log
+        )
+        return rows[0]["seal"].hex if rows else None
+
+    def _temporary(self) -> Path:
+        return Path(tempfile.mkdtemp(prefix="fetch-", dir=self._folders.root))
+
+    def part(self, sync_id: str, run: int, signatures: pa.Array) -> LogPart:
+        """Give the local copy, or else fetch the chunks that can hold these keys; all if it is most of them."""
+        log = (sync_id, run, _LOG)
+        known, seal = self._known.get(log), None
+        if known is None or not known.exists():
+            seal = self._seal(log)
+        if seal is not None and not self._copy(log, seal).exists():
+            folder = self._temporary()
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            part = self._chunks.fetch_part(log, signatures, folder)
+            if part is not None:
+                return part
+        return LogPart(folder=self._local(log))
 
     def _adopt(self, folder: Path, log: Log, seal: str) -> Path:
         target = self._copy(log, seal)
@@ -172,54 +164,6 @@ class PostgresqlLog:
                 raise
         self._known[log] = target
         return target
-
-    def _fetch(self, log: Log, folder: Path) -> None:
-        names = self._server.rows(
-            f"SELECT file, count(*) AS chunks, sum(records) AS records FROM {self._chunks}"
-            " WHERE sync_id = %s AND run = %s AND kind = %s GROUP BY file",
-            log,
-        )
-        for each in names:
-            path = folder / Path(each["file"]).name
-            contents = self._contents((*log, each["file"]), each["chunks"])
-            if path.name in self._form.files:
-                self._rebuild(path, contents, int(each["records"]))
-            else:
-                with path.open("wb") as file:
-                    file.writelines(contents)
-
-    def _contents(self, file: tuple[str, int, str, str], chunks: int) -> Iterator[bytes]:
-        for start in range(0, chunks, _FETCH_CHUNKS):
-            rows = self._server.rows(
-                f"SELECT content FROM {self._chunks} WHERE sync_id = %s"
-                " AND run = %s AND kind = %s AND file = %s AND chunk >= %s AND chunk < %s ORDER BY chunk",
-                [*file, start, start + _FETCH_CHUNKS],
-                binary=True,
-            )
-            for row in rows:
-                yield row["content"]
-
-    def _rebuild(self, path: Path, contents: Iterator[bytes], records: int) -> None:
-        """Write a file of the log anew, in row groups as large as they were."""
-        waiting: list[pa.RecordBatch] = []
-        written = 0
-        try:
-            with self._form.writer(path) as writer:
-                for content in contents:
-                    with pa.ipc.open_stream(content) as reader:
-                        waiting += list(reader)
-                    if sum(batch.num_rows for batch in waiting) >= _ROW_GROUP:
-                        written += _write(writer, waiting)
-                written += _write(writer, waiting)
-        except pa.ArrowException as error:
-            raise StorageError(
-                f"{path.name} of a write log in the database can't be read ({error}); restore the database from a "
-                "backup, then run again"
-            ) from error
-        if written != records:
-            raise StorageError(
-                f"{path.name} of a write log in the database has {written:,} records of {records:,}; run again"
-            )
 
     # Looking and removing
 
@@ -270,29 +214,3 @@ class PostgresqlLog:
                 cursor.execute(
                     f"DELETE FROM {self._records} WHERE sync_id = %s AND run_id = %s", [sync_id, run]
                 )
-
-
-def _bounded(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    if batch.nbytes <= CHUNK_BYTES or batch.num_rows == 1:
-        yield batch
-        return
-    half = batch.num_rows // 2
-    yield from _bounded(batch.slice(0, half))
-    yield from _bounded(batch.slice(half))
-
-
-def _byte_chunks(path: Path) -> Iterator[tuple[None, None, None, bytes]]:
-    with path.open("rb") as file:
-        while piece := file.read(CHUNK_BYTES):
-            yield None, None, None, piece
-
-
-def _write(writer: Any, waiting: list[pa.RecordBatch]) -> int:
-    rows = 0
-    if waiting:
-        whole = pa.Table.from_batches(waiting).combine_chunks()
-        waiting.clear()
-        for batch in whole.to_batches():
-            writer.write(batch)
-            rows += batch.num_rows
-    return rows

@@ -11,13 +11,14 @@ from msgspec.structs import replace
 from rundiff.baseline.baseline import Baseline
 from rundiff.database.contract import Held
 from rundiff.engine.changeset import ChangeSet
-from rundiff.engine.finding import Started, lost_sentence
+from rundiff.engine.finding import Started
 from rundiff.engine.flow import deliver_changes, failing
 from rundiff.engine.held import shown_time, still_deletable
+from rundiff.engine.lost import refusal
 from rundiff.engine.run import Execution, sweep
 from rundiff.engine.session import Session
 from rundiff.engine.starting import start
-from rundiff.errors import BaselineLost, StateChanged
+from rundiff.errors import StateChanged
 from rundiff.model import BaselineState, RunKind, RunResult
 from rundiff.settings import SyncSettings
 
@@ -50,7 +51,7 @@ def approve(session: Session, settings: SyncSettings, digest: str | None) -> Run
     with failing(execution):
         started = _start(session, settings)
         if started.state is BaselineState.LOST:
-            raise BaselineLost(lost_sentence(name, started.lost_reason or "unknown"))
+            raise refusal(name, started.lost)
         execution.begin_from(started)
         kept = ChangeSet.load(session.backends.log.held(session.sync.sync_id, held.run))
         folder = session.backends.home.new_spool(session.sync.sync_id)

@@ -31,8 +31,9 @@ from rundiff.engine.judging import (
     watch_of,
 )
 from rundiff.engine.log import DELETES, read_log
+from rundiff.engine.lost import Lost, refusal
 from rundiff.engine.partitions import partition_name
-from rundiff.engine.previous import PreviousRecords
+from rundiff.engine.previous import PreviousRecords, logs_of
 from rundiff.engine.reading import SAMPLES, Read, ReadingRules, key_texts, read_all
 from rundiff.engine.records import values
 from rundiff.engine.scoping import Reach, cursor_value, reach_of
@@ -40,7 +41,7 @@ from rundiff.engine.session import Backends
 from rundiff.engine.spool import Spool
 from rundiff.engine.views import Progress
 from rundiff.engine.watching import Watch
-from rundiff.errors import BaselineLost, ConfigurationError, DestinationError, PolicyViolation
+from rundiff.errors import ConfigurationError, DestinationError, PolicyViolation
 from rundiff.model import BaselineState, Scope
 from rundiff.options import parse_duration
 from rundiff.settings import SyncSettings
@@ -51,10 +52,7 @@ from rundiff.sources.contract import ReadRequest, Source
 __all__ = [
     "Finder",
     "Started",
-    "lost_sentence",
     "refuse_unready",
-    "unknown_run",
-    "unknown_writers",
 ]
 
 
@@ -65,7 +63,7 @@ class Started:
     sync_id: str | None
     baseline: Baseline
     state: BaselineState
-    lost_reason: str | None = None
+    lost: Lost | None = None
     manifest: str | None = None
     stale: pa.Table | None = None
     """At a full refresh: keys deleted before that a restored destination may hold again."""
@@ -162,7 +160,7 @@ class Finder:
         settings, started, baseline = self.settings, self.started, self.started.baseline
         manifest, sync_id = baseline.manifest, started.sync_id
         previous = PreviousRecords(
-            lambda run: self.backends.log.folder(sync_id, run) if sync_id else self.folder / "none",
+            logs_of(self.backends.log, sync_id) if sync_id else lambda _run, _keys: self.folder / "none",
             deletes=started.stale is not None,
         )
         assert self.seen is not None  # noqa: S101 -- set by the only caller
@@ -234,7 +232,7 @@ class Finder:
         name = self.settings.name
         policy = self.settings.policies.on_lost_baseline
         if policy == "fail":
-            raise BaselineLost(lost_sentence(name, self.started.lost_reason or "unknown"))
+            raise refusal(name, self.started.lost)
         if policy == "resend" and not self.destination.capabilities.upserts:
             raise ConfigurationError(
                 f"sync {name}: on_lost_baseline = resend needs a destination that can take a record twice, and "
@@ -287,9 +285,9 @@ class Finder:
                 f"{read.invalid_keys:,} record{'s' * (read.invalid_keys > 1)} without a valid key skipped: "
                 + "; ".join(read.samples["invalid_keys"])
             )
-        if self.started.state is BaselineState.LOST:
+        if self.started.lost is not None:
             warnings.append(
-                f"the baseline was lost ({self.started.lost_reason}); "
+                f"the baseline was lost ({self.started.lost.reason}); "
                 f"on_lost_baseline = {self.settings.policies.on_lost_baseline}"
             )
         return warnings
@@ -382,42 +380,6 @@ def _fields(read: Read, before: Mapping[str, str]) -> dict[str, pa.DataType]:
     pins = {**before, **read.pins}
     names = dict.fromkeys([*read.fields, *pins])
     return {name: arrow_type_of(pins[name]) if name in pins else pa.null() for name in names}
-
-
-def unknown_writers(destination: Destination, target: Target, known: set[str], *, shared: bool) -> str | None:
-    """Say why a first run is not first: the destination carries marks of a sync that nobody knows."""
-    if shared:
-        return None
-    unknown = [sync_id for sync_id in destination.strangers(target) if sync_id not in known]
-    if not unknown:
-        return None
-    return (
-        f"the destination {destination.identity} was written by a sync that this database does not know "
-        f"({', '.join(unknown)}): its home directory was lost or replaced"
-    )
-
-
-def lost_sentence(name: str, reason: str) -> str:
-    """Say that a baseline is lost, and what can be done."""
-    # Without the database that knew the runs there is no write log to make it from.
-    rebuild = (
-        ""
-        if "the database" in reason
-        else f"Use `rundiff rebuild {name}` to make it anew from the write log, or r"
-    )
-    return (
-        f"sync {name}: the baseline is lost: {reason}. Nothing was written. "
-        f"{rebuild or 'R'}un with --on-lost-baseline rebaseline (take the source "
-        "as what the destination holds) or resend (write all records again)"
-    )
-
-
-def unknown_run(destination: Destination, run: int) -> str:
-    """Say that a destination stands at a run that the database never delivered."""
-    return (
-        f"the destination {destination.identity} stands at run {run}, which this database does not know: the "
-        "database was restored from an older copy"
-    )
 
 
 def refuse_unready(destination: Destination, target: Target) -> None:

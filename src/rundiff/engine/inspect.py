@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rundiff.baseline.manifest import Manifest
+from rundiff.baseline.order import SIGNATURE
 from rundiff.database.contract import StoredRun, StoredSync
 from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.log import CREATES, DELETES, FILES, UPDATES, read_log
-from rundiff.engine.previous import PreviousRecords
+from rundiff.engine.previous import PreviousRecords, logs_of
 from rundiff.engine.reading import SAMPLES, compared_fields
 from rundiff.engine.records import values
 from rundiff.engine.report import failed_result, result_from_json
@@ -230,17 +231,17 @@ def _record(
     sealed = run.sealed
     if sealed is None:
         return None
-    folder = backends.log.folder(sync.sync_id, run.run)
+    part = backends.log.part(sync.sync_id, run.run, pa.array([wanted], SIGNATURE))
     offset = 0
     for name, rows, action in (
         (DELETES, sealed.deletes, Action.DELETE),
         (UPDATES, sealed.updates, Action.UPDATE),
         (CREATES, sealed.creates, Action(sealed.new_action)),
     ):
-        if rows and (folder / name).exists():
-            at = _find(folder / name, wanted)
+        if rows and (part.folder / name).exists():
+            at = _find(part.folder / name, wanted)
             if at is not None:
-                return offset + at[0] + 1, action, at[1]
+                return offset + part.row_in_log(name, at[0]) + 1, action, at[1]
         offset += rows
     return None
 
@@ -266,7 +267,7 @@ def _find(path: Any, wanted: bytes) -> tuple[int, dict[str, Any]] | None:
 def plan_sample(backends: Backends, changes: ChangeSet, sync: StoredSync | None) -> list[Change]:
     """Give the first few changes of each action, with what was there before."""
     sample: list[Change] = []
-    previous = PreviousRecords(lambda run: backends.log.folder(sync.sync_id if sync else "", run))
+    previous = PreviousRecords(logs_of(backends.log, sync.sync_id if sync else ""))
     for path, action in (
         (changes.creates, Action(changes.findings.new_action)),
         (changes.updates, Action.UPDATE),
@@ -308,7 +309,7 @@ def _last_data(
         if named is not None and run not in named:
             continue
         written = np.full(len(signatures), run, dtype=np.int64)
-        kind = previous.data_type(written)
+        kind = previous.prefetch(signatures, written)
         if pa.types.is_null(kind):
             continue
         for row, data in enumerate(values(previous.fetch(signatures, written, kind))):

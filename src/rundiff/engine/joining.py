@@ -26,9 +26,9 @@ from rundiff.database.contract import StoredSync
 from rundiff.database.joined import CLOSED, OPEN, JoinedRun, Roster, Terms, refuse_batch
 from rundiff.database.joined import Share as Entry
 from rundiff.destinations.contract import Destination
-from rundiff.engine.finding import lost_sentence
 from rundiff.engine.flow import deliver_changes, failing, find_and_seal
 from rundiff.engine.gathering import WORKERS, GatheringFinder, SharesSource
+from rundiff.engine.lost import Lost, refusal
 from rundiff.engine.reading import ReadingRules, read_all
 from rundiff.engine.recovery import recover
 from rundiff.engine.report import result_from_json
@@ -52,7 +52,7 @@ from rundiff.model import BaselineState, RunKind, RunResult
 from rundiff.settings import SyncSettings
 from rundiff.sources import open_source
 from rundiff.sources.contract import ReadRequest, Source
-from rundiff.stores.blobs import digest_of_file
+from rundiff.stores.blob_plans import digest_of_file
 from rundiff.stores.contract import LIFETIME, SHARE
 
 __all__ = ["IDLE_SECONDS", "Joined", "Joining"]
@@ -161,7 +161,7 @@ class Joined:
             recover(session, settings)
             started = start(self._backends, settings, (session.destination, session.target), session.sync)
             if started.state is BaselineState.LOST and settings.policies.on_lost_baseline == "fail":
-                raise BaselineLost(lost_sentence(settings.name, started.lost_reason or "unknown"))
+                raise refusal(settings.name, started.lost)
             now = self._backends.database.now()
             joined = JoinedRun(
                 sync_id=session.sync.sync_id,
@@ -315,7 +315,7 @@ class Joined:
                     else open_baseline(self._backends, self._sync, manifest)
                 )
             except BaselineLost as error:
-                raise BaselineLost(lost_sentence(self._settings.name, str(error))) from error
+                raise refusal(self._settings.name, Lost.told_by(error)) from error
         return self._baseline
 
     def _sign_of_life(self, progress: Progress) -> None:

@@ -18,33 +18,50 @@ import pyarrow.parquet as pq
 
 from rundiff.baseline.columns import conform, is_flat, unify_types
 from rundiff.baseline.order import Words, argsort, as_signatures, prefixes, rows_equal, words
+from rundiff.database.logs import WriteLog
 from rundiff.engine.log import CREATES, DELETES, UPDATES
 from rundiff.signing import sign, signer_name
 
-__all__ = ["PreviousRecords", "changed_fields"]
+__all__ = ["LogFolder", "PreviousRecords", "changed_fields", "logs_of"]
 
 
 log = logging.getLogger("rundiff")
 
 Rows = npt.NDArray[np.int64]
 
+LogFolder = Callable[[int, pa.Array | None], Path]
+
 _UNREADABLE = (OSError, pa.ArrowException, KeyError)
 
 
-class PreviousRecords:
-    """Last known data by primary key signature. `log_folder(run)` gives a run's write log."""
+def logs_of(log: WriteLog, sync_id: str) -> LogFolder:
+    """Find a sync's write logs, whole or in part."""
 
-    def __init__(self, log_folder: Callable[[int], Path], *, deletes: bool = False) -> None:
+    def folder(run: int, signatures: pa.Array | None) -> Path:
+        return log.folder(sync_id, run) if signatures is None else log.part(sync_id, run, signatures).folder
+
+    return folder
+
+
+class PreviousRecords:
+    """Last known data by primary key signature.
+
+    `log_folder(run, signatures)` gives a run's write log, or of it at least the records of these keys.
+    """
+
+    def __init__(self, log_folder: LogFolder, *, deletes: bool = False) -> None:
         self._log_folder = log_folder
         # Only a deletion that is repeated has its data in the log of an earlier deletion.
         self._names = (UPDATES, CREATES, DELETES) if deletes else (UPDATES, CREATES)
         self._types: dict[int, pa.DataType] = {}
         self._damaged: set[Path] = set()
+        self._parts: dict[int, Path] = {}
+        """While some records are read ahead: what was fetched of each log."""
         self._cached: pa.Array | None = None
         self._cached_words: Words = np.empty((0, 4), dtype=">u8")
 
     def _paths(self, run: int) -> list[Path]:
-        folder = self._log_folder(run)
+        folder = self._parts.get(run) or self._log_folder(run, None)
         paths = (folder / name for name in self._names)
         return [path for path in paths if path not in self._damaged and path.exists()]
 
@@ -63,25 +80,43 @@ class PreviousRecords:
         kind: pa.DataType = pa.null()
         for run in _distinct(runs):
             if run not in self._types:
-                known: pa.DataType = pa.null()
-                for path in self._paths(run):
-                    try:
-                        known = unify_types(known, pq.read_schema(path).field("data").type)
-                    except _UNREADABLE as error:
-                        self._damage(path, error)
-                self._types[run] = known
+                self._types[run] = self._type_of(run)
             kind = unify_types(kind, self._types[run])
         return kind
 
-    def prefetch(self, signatures: pa.Array, written_run: npt.NDArray[np.int64]) -> None:
-        """Read the data of these records now, in one pass over their logs; `fetch` then finds it here."""
-        kind = self.data_type(written_run)
-        if pa.types.is_null(kind):
-            return
-        matrix = words(signatures)
-        order = argsort(matrix)
-        self._cached_words = matrix[order]
-        self._cached = self._read(signatures, written_run, kind).take(pa.array(order))
+    def _type_of(self, run: int) -> pa.DataType:
+        known: pa.DataType = pa.null()
+        for path in self._paths(run):
+            try:
+                known = unify_types(known, pq.read_schema(path).field("data").type)
+            except _UNREADABLE as error:
+                self._damage(path, error)
+        return known
+
+    def prefetch(self, signatures: pa.Array, written_run: npt.NDArray[np.int64]) -> pa.DataType:
+        """Read the data of these records now, in one pass over their logs; `fetch` then finds it here.
+
+        Gives its type; the null type, and nothing is kept, if none is known.
+        """
+        self._cached = None
+        runs = _distinct(written_run)
+        self._parts = {
+            run: self._log_folder(run, signatures.take(pa.array(np.flatnonzero(written_run == run))))
+            for run in runs
+        }
+        try:
+            kind: pa.DataType = pa.null()
+            for run in runs:
+                kind = unify_types(kind, self._type_of(run))
+            if pa.types.is_null(kind):
+                return kind
+            matrix = words(signatures)
+            order = argsort(matrix)
+            self._cached_words = matrix[order]
+            self._cached = self._read(signatures, written_run, kind).take(pa.array(order))
+        finally:
+            self._parts = {}
+        return kind
 
     def fetch(self, signatures: pa.Array, written_run: npt.NDArray[np.int64], kind: pa.DataType) -> pa.Array:
         """Give the data of records, in the order asked; null where no log has it any more.

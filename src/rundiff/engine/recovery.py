@@ -5,7 +5,7 @@ from __future__ import annotations
 from rundiff.baseline.baseline import Baseline
 from rundiff.engine.caller import CALLER
 from rundiff.engine.changeset import ChangeSet
-from rundiff.engine.finding import lost_sentence, unknown_run
+from rundiff.engine.lost import Lost, refusal, unknown_run
 from rundiff.engine.run import Execution, sweep
 from rundiff.engine.session import Session, open_baseline
 from rundiff.errors import BaselineLost, DestinationError, Fenced, StorageError
@@ -49,11 +49,12 @@ def _finish(execution: Execution, settings: SyncSettings) -> None:
     lost: BaselineLost | None = None
     try:
         if found is not None and found.run > run.run:
-            raise BaselineLost(unknown_run(session.destination, found.run))
+            unknown = unknown_run(session.destination, found.run)
+            raise BaselineLost(unknown.reason, rebuildable=unknown.rebuildable)
         execution.baseline = open_baseline(session.backends, session.sync, session.sync.manifest)
     except BaselineLost as error:
         if settings.policies.on_lost_baseline == "fail":
-            raise BaselineLost(lost_sentence(name, str(error))) from error
+            raise refusal(name, Lost.told_by(error)) from error
         lost = error
     if found is None or found.run <= run.run:
         changes = ChangeSet.load(session.log(run.run))

@@ -14,14 +14,14 @@ from rundiff.baseline.columns import conform, unify_types
 from rundiff.baseline.order import argsort, first_of_group, words
 from rundiff.database.contract import Failure
 from rundiff.engine.changeset import ChangeSet
-from rundiff.engine.finding import lost_sentence
 from rundiff.engine.flow import deliver_changes, failing
 from rundiff.engine.inspect import key_signature
 from rundiff.engine.log import CREATES, DELETES, UPDATES, LogWriter, change_batches, log_schema
+from rundiff.engine.lost import refusal
 from rundiff.engine.run import Execution
 from rundiff.engine.session import Session
 from rundiff.engine.starting import start
-from rundiff.errors import BaselineLost, StateChanged
+from rundiff.errors import StateChanged
 from rundiff.model import Action, BaselineState, Match, RunKind, RunResult
 from rundiff.settings import SyncSettings
 
@@ -47,7 +47,7 @@ def retry(session: Session, settings: SyncSettings, key: Mapping[str, Any] | Non
         where = (session.destination, session.target)
         started = start(session.backends, settings, where, session.sync)
         if started.state is BaselineState.LOST:
-            raise BaselineLost(lost_sentence(name, started.lost_reason or "unknown"))
+            raise refusal(name, started.lost)
         execution.begin_from(started)
         changes = _changes(execution, failures)
         changes.save()

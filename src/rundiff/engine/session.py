@@ -322,7 +322,8 @@ def open_baseline(
     if generation_of(store.current_manifest(sync.sync_id)) > sync.generation:
         raise BaselineLost(
             "the signature store holds a newer baseline than the database knows: the database was restored "
-            "from an older copy"
+            "from an older copy",
+            rebuildable=False,
         )
     if manifest is None:
         return Baseline.empty()

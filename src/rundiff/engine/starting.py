@@ -7,7 +7,8 @@ from rundiff.baseline.manifest import Manifest
 from rundiff.database.contract import StoredSync
 from rundiff.destinations.contract import Destination, Target
 from rundiff.engine.delivery import check_watermark
-from rundiff.engine.finding import Started, refuse_unready, unknown_run, unknown_writers
+from rundiff.engine.finding import Started, refuse_unready
+from rundiff.engine.lost import Lost, unknown_run, unknown_writers
 from rundiff.engine.replay import deleted_since
 from rundiff.engine.session import Backends, open_baseline
 from rundiff.errors import BaselineLost, ConfigurationError
@@ -30,7 +31,7 @@ def start(
     destination, target = where
     refuse_unready(destination, target)
     forget: tuple[str, ...] = ()
-    lost: str | None = None
+    lost: Lost | None = None
     baseline = Baseline.empty()
     done = None if sync is None else sync.acknowledged
     if sync is None or (done is None and sync.manifest is None):
@@ -42,7 +43,7 @@ def start(
             forget = tuple(s for s in destination.strangers(target) if s not in known)
     if sync is None:
         state = BaselineState.FIRST if lost is None else BaselineState.LOST
-        return Started(sync_id=None, baseline=baseline, state=state, lost_reason=lost, forget=forget)
+        return Started(sync_id=None, baseline=baseline, state=state, lost=lost, forget=forget)
     check_watermark(destination, target, done, full_refresh=settings.full_refresh)
     found = destination.position(target)
     if found is not None and (done is None or (found.run, found.sequence) > (done.run, done.sequence)):
@@ -56,7 +57,7 @@ def start(
         try:
             baseline = open_baseline(backends, sync, sync.manifest)
         except BaselineLost as error:
-            lost = str(error)
+            lost = Lost.told_by(error)
     state = BaselineState.FOUND
     if lost is not None:
         state = BaselineState.LOST
@@ -70,14 +71,14 @@ def start(
         sync_id=sync.sync_id,
         baseline=baseline,
         state=state,
-        lost_reason=lost,
+        lost=lost,
         manifest=sync.manifest,
         stale=stale,
         forget=forget,
     )
 
 
-def _unknown_baseline(backends: Backends, settings: SyncSettings, known: set[str]) -> str | None:
+def _unknown_baseline(backends: Backends, settings: SyncSettings, known: set[str]) -> Lost | None:
     """Say why a first run is not first: the store has a baseline, with this key, that nobody knows."""
     store = backends.store
     for sync_id in store.sync_ids():
@@ -90,10 +91,11 @@ def _unknown_baseline(backends: Backends, settings: SyncSettings, known: set[str
         except BaselineLost:
             continue
         if manifest.primary_key == settings.primary_key:
-            return (
-                f"the signature store holds a baseline with this primary key under the sync {sync_id}, which the "
-                "database does not know: the database was lost or replaced. If that baseline belongs to another "
-                "database, keep the two apart, by another --home or another prefix (redis://…?prefix=NAME)"
+            return Lost(
+                reason=f"the signature store holds a baseline with this primary key under the sync {sync_id}, which "
+                "the database does not know: the database was lost or replaced. If that baseline belongs to another "
+                "database, keep the two apart, by another --home or another prefix (redis://…?prefix=NAME)",
+                rebuildable=False,
             )
     return None
 

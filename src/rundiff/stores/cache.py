@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from rundiff.durable import sync_folder
-from rundiff.stores.blobs import digest_of_file
+from rundiff.stores.blob_plans import digest_of_file
 from rundiff.stores.contract import is_share
 
 __all__ = ["LocalCopies"]

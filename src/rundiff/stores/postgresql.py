@@ -18,7 +18,7 @@ from psycopg.rows import TupleRow
 
 from rundiff.errors import BaselineLost, Fenced, StorageError
 from rundiff.settings import without_secrets
-from rundiff.stores.blobs import digest_of_file
+from rundiff.stores.blob_plans import digest_of_file
 from rundiff.stores.cache import LocalCopies
 from rundiff.stores.contract import StoreReport, is_manifest
 

@@ -6,7 +6,7 @@ Keys, of which every one expires by itself (S is a sync's id, N an object's name
 PREFIX:syncs             sorted set: sync ids, by the time at which they may be forgotten
 PREFIX:{S}:names         hash: names of objects and the numbers of their blobs
 PREFIX:{S}:pointer       hash: current manifest and fencing token
-PREFIX:{S}:object:N      how the object was cut (see `blobs`), or the object itself if it is small
+PREFIX:{S}:object:N      how the object was cut (see `blob_plans`), or the object itself if it is small
 PREFIX:{S/7}:N:112       a blob; 16 in a row share a hash slot, so that a cluster takes them in one command
 ```
 
@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from rundiff.errors import BaselineLost, Fenced
-from rundiff.stores.blobs import BLOB_BYTES, DamagedBlobs, Plan, cut, join, plan_of
+from rundiff.stores.blob_plans import BLOB_BYTES, DamagedBlobs, Plan, plan_of
+from rundiff.stores.blobs import cut, join
 from rundiff.stores.cache import LocalCopies
 from rundiff.stores.contract import LIFETIME, StoreReport, is_manifest
 from rundiff.stores.redis_link import Command, Link

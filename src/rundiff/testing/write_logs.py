@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -219,6 +220,34 @@ class WriteLogSuite:
         assert same(content(log.folder(sync.sync_id, 1)), before)
         assert same(content(elsewhere.folder(sync.sync_id, 1)), before)
         assert same(content(elsewhere.held(sync.sync_id, 1)), before_held)
+
+    def test_a_part_of_a_log(
+        self, log: WriteLog, elsewhere: WriteLog, sync: StoredSync, token: int, made: Callable[..., Path]
+    ) -> None:
+        """It holds the keys' records as they were, and knows their places in the whole; others may be missing."""
+        folder = made(1_500, 1_100, 7_000)
+        whole = content(folder)
+        log.seal(sync.sync_id, 1, token, folder, new_action="create")
+        for place in (log, elsewhere):
+            wanted = pa.array(
+                [number.to_bytes(32, "big") for number in (9_599, 2_600, 0, 5_000, 10**6)], pa.binary(32)
+            )
+            part = place.part(sync.sync_id, 1, wanted)
+            found = 0
+            for name in (DELETES, UPDATES, CREATES):
+                path, kept = part.folder / name, whole[name]
+                if not path.exists():
+                    continue
+                assert isinstance(kept, pa.Table)
+                table = pq.read_table(path)
+                assert table.schema == kept.schema
+                keys = table.column("primary_key_signature")
+                for row in np.flatnonzero(pc.is_in(keys, wanted)).tolist():
+                    at = part.row_in_log(name, row)
+                    assert _bits(table.slice(row, 1)) == _bits(kept.slice(at, 1))
+                    found += 1
+            assert found == 4
+        assert not elsewhere.part(sync.sync_id, 7, wanted).folder.exists()
 
     def test_which_runs_have_a_key(
         self, log: WriteLog, sync: StoredSync, token: int, made: Callable[..., Path]

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from rundiff.baseline.order import argsort, words
 from rundiff.baseline.segments import entry_schema, write_segment
-from rundiff.stores.blobs import BLOB_BYTES, DamagedBlobs, Plan, cut, join, plan_of
+from rundiff.stores.blob_plans import BLOB_BYTES, DamagedBlobs, Plan, plan_of
+from rundiff.stores.blobs import cut, join
 
 KEYS = {
     "integers": pa.array(range(10**12, 10**12 + 5000)),

@@ -1,0 +1,63 @@
+"""Baselines that are lost: why, whether the write log brings them back, and what is said of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rundiff.destinations.contract import Destination, Target
+from rundiff.errors import BaselineLost
+
+__all__ = ["Lost", "refusal", "unknown_run", "unknown_writers"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """Why a baseline can't be used."""
+
+    reason: str
+    """Half a sentence."""
+    rebuildable: bool = True
+    """Whether this database has the write log to make it anew from: not where the database itself was
+    lost, replaced or restored from an older copy."""
+
+    @classmethod
+    def told_by(cls, error: BaselineLost) -> Lost:
+        """Take over what an error says."""
+        return cls(reason=str(error), rebuildable=error.rebuildable)
+
+
+def refusal(name: str, lost: Lost | None) -> BaselineLost:
+    """Give the error of a sync that does not run without its baseline, with what can be done."""
+    lost = lost or Lost(reason="unknown")
+    rebuild = f"Use `rundiff rebuild {name}` to make it anew from the write log, or r"
+    return BaselineLost(
+        f"sync {name}: the baseline is lost: {lost.reason}. Nothing was written. "
+        f"{rebuild if lost.rebuildable else 'R'}un with --on-lost-baseline rebaseline (take the source "
+        "as what the destination holds) or resend (write all records again)",
+        rebuildable=lost.rebuildable,
+    )
+
+
+def unknown_writers(
+    destination: Destination, target: Target, known: set[str], *, shared: bool
+) -> Lost | None:
+    """Say why a first run is not first: the destination carries marks of a sync that nobody knows."""
+    if shared:
+        return None
+    unknown = [sync_id for sync_id in destination.strangers(target) if sync_id not in known]
+    if not unknown:
+        return None
+    return Lost(
+        reason=f"the destination {destination.identity} was written by a sync that this database does not know "
+        f"({', '.join(unknown)}): its home directory was lost or replaced",
+        rebuildable=False,
+    )
+
+
+def unknown_run(destination: Destination, run: int) -> Lost:
+    """Say that a destination stands at a run that the database never delivered."""
+    return Lost(
+        reason=f"the destination {destination.identity} stands at run {run}, which this database does not know: "
+        "the database was restored from an older copy",
+        rebuildable=False,
+    )
