@@ -123,30 +123,36 @@ impl Seen {
 impl Marks {
     /// Note a batch; say which of its rows must be kept (see `rundiff.compare.seen`).
     fn take(&mut self, states: &[u8], positions: &[i64], keep_all: bool) -> Result<Vec<usize>, String> {
-        let rows = || states.iter().zip(positions).enumerate();
-        for (_, (state, position)) in rows() {
-            if *state != NEW {
-                let flags =
-                    self.flags.get_mut(*position as usize).ok_or("a position leads out of the baseline")?;
-                *flags |= if *state == CHANGED { READ | DIFFERS } else { READ };
+        // Whether an unchanged row is kept depends on the changed ones of the whole batch: these go first.
+        for (state, position) in states.iter().zip(positions) {
+            if *state != NEW && (*state != SAME || keep_all) {
+                *self.at(*position)? |= if *state == CHANGED { READ | DIFFERS } else { READ };
             }
         }
         if keep_all {
             return Ok((0..states.len()).collect());
         }
         let mut kept = Vec::new();
-        for (row, (state, position)) in rows() {
+        let mut repeated = 0;
+        for (row, (state, position)) in states.iter().zip(positions).enumerate() {
             if *state == SAME {
-                let flags = &mut self.flags[*position as usize];
+                let flags = self.at(*position)?;
                 if *flags & DIFFERS == 0 {
-                    self.dropped_duplicates += u64::from(*flags & IMPLIED != 0);
-                    *flags |= IMPLIED;
+                    repeated += u64::from(*flags & IMPLIED != 0);
+                    *flags |= READ | IMPLIED;
                     continue;
                 }
+                *flags |= READ;
             }
             kept.push(row);
         }
+        self.dropped_duplicates += repeated;
         Ok(kept)
+    }
+
+    #[inline(always)]
+    fn at(&mut self, position: i64) -> Result<&mut u8, String> {
+        self.flags.get_mut(position as usize).ok_or_else(|| "a position leads out of the baseline".to_owned())
     }
 }
 

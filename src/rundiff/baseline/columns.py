@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
-__all__ = ["as_struct", "conform", "is_flat", "unify_schemas", "unify_types"]
+__all__ = ["as_struct", "conform", "is_flat", "repeating_fields", "unify_schemas", "unify_types"]
+
+_SAMPLE = 4096
 
 _FLAT = (
     pa.types.is_integer,
@@ -33,6 +35,23 @@ _FLAT = (
 def is_flat(kind: pa.DataType) -> bool:
     """Say whether a type is a plain one without members, whose values all readers of files give alike."""
     return not isinstance(kind, pa.BaseExtensionType) and any(test(kind) for test in _FLAT)
+
+
+def repeating_fields(records: pa.StructArray) -> list[str]:
+    """Name the plain fields half of whose values, or more, repeat others, as a sample shows.
+
+    Only these gain from a dictionary in a file; of the others it takes as long to build as all the rest
+    of writing them, and makes the file larger.
+    """
+    import pyarrow.compute as pc
+
+    sample = records.slice(0, _SAMPLE)
+    fields = zip(sample.type, sample.flatten(), strict=True)
+    return [
+        field.name
+        for field, values in fields
+        if is_flat(field.type) and 2 * pc.count_distinct(values).as_py() <= len(sample)
+    ]
 
 
 def unify_types(left: pa.DataType, right: pa.DataType) -> pa.DataType:

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rundiff.baseline.columns import repeating_fields
 from rundiff.destinations.contract import Capabilities, ChangeBatch, Position, Target
 from rundiff.destinations.kinds import Kind, decimal_digits, kind_of
 from rundiff.destinations.places import check_folder, sync_folder
@@ -185,13 +186,7 @@ class ParquetFolder:
             path = self._folder / f".run-{self._run:08d}.{target.sync_id}.{target.token}.part"
             schema = rows.schema.with_metadata({_OWNER: target.sync_id.encode()})
             file = path.open("wb")
-            # What differs from row to row would fill a dictionary for nothing.
-            repeating = [
-                "sync",
-                "run",
-                "action",
-                *(f"data.{f.name}" for f in _members(schema.field("data").type)),
-            ]
+            repeating = ["sync", "run", "action", *_repeating(rows)]
             writer = pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=repeating)
             self._open = _Open(path, schema, file, writer)
         self._open.writer.write_table(rows.cast(self._open.schema))
@@ -258,8 +253,9 @@ def _rows(target: Target, batch: ChangeBatch) -> pa.Table:
     return pa.table(columns)
 
 
-def _members(kind: pa.DataType) -> list[pa.Field]:
-    return list(kind) if pa.types.is_struct(kind) else []
+def _repeating(rows: pa.Table) -> list[str]:
+    data = rows.column("data").chunk(0)
+    return [f"data.{name}" for name in repeating_fields(data)] if pa.types.is_struct(data.type) else []
 
 
 def _plain_struct(array: pa.Array) -> pa.Array:

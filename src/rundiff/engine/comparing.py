@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +23,7 @@ from rundiff.compare.conflicts import NO_WINNER, QUARANTINED, Candidates, Strate
 from rundiff.compare.decision import Decision, decide
 from rundiff.compare.scopes import among, judge_misses
 from rundiff.compare.seen import Seen
+from rundiff.engine.ahead import ahead
 from rundiff.engine.changeset import ENTRIES, Aside
 from rundiff.engine.log import CREATES, UPDATES, LogWriter, log_schema
 from rundiff.engine.partitions import as_partitions, record_partitions
@@ -179,7 +179,7 @@ def find_changes(work: Comparing, spool: Spool, read: Read) -> Found:
     contest = _contest(read)
     extras: list[pa.RecordBatch] = []
     with LogWriter(work.folder / CREATES) as creates, LogWriter(work.folder / UPDATES) as updates:
-        for rows in _ahead(spool.ranges()):
+        for rows in ahead(spool.ranges()):
             winners = _winners(work, rows, contest, found)
             for decision, writer in ((Decision.NEW, creates), (Decision.UPDATE, updates)):
                 chosen = winners[decision]
@@ -197,15 +197,6 @@ def find_changes(work: Comparing, spool: Spool, read: Read) -> Found:
         write_entries(work.folder / ENTRIES, extras)
         found.extra_entries = sum(batch.num_rows for batch in extras)
     return found
-
-
-def _ahead(ranges: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Sort the next range while the one before is worked on."""
-    with ThreadPoolExecutor(1, thread_name_prefix="rundiff-sort") as thread:
-        following = thread.submit(next, ranges, None)
-        while (rows := following.result()) is not None:
-            following = thread.submit(next, ranges, None)
-            yield rows
 
 
 def digest_change(digest: Any, decision: Decision, batch: pa.RecordBatch) -> None:

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from rundiff.database.contract import Acknowledged, Database, Failure, Sealed
 from rundiff.destinations.contract import ChangeBatch, Delivered, Destination, NotWritten, Position, Target
+from rundiff.engine.ahead import ahead
 from rundiff.engine.log import CREATES, UPDATES, change_batches, log_type
 from rundiff.engine.records import values
 from rundiff.engine.views import Progress
@@ -114,7 +115,7 @@ class Delivery:
         }
         after = start.sequence if start.run == self.run else 0
         size = min(self.batch_size, can.batch_records or self.batch_size)
-        for batch in change_batches(self.folder, self.run, self.sealed, size, after):
+        for batch in ahead(change_batches(self.folder, self.run, self.sealed, size, after)):
             self._deliver(replace(batch, sealed_at=self.sealed.at))
             self._acknowledge()
             if self.progress is not None:

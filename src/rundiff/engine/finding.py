@@ -219,7 +219,7 @@ class Finder:
                 last = now
                 self.backends.progress(progress)
 
-        with self.source.open(request) as reading:
+        with self.source.open(request) as reading, spool:
             read = read_all(reading, rules, baseline, (self.seen, spool), hook)
         if read.invalid_keys and self.settings.policies.on_invalid_key == "fail":
             raise PolicyViolation(

@@ -281,7 +281,7 @@ class Joined:
             pins=None if manifest is None else manifest.pins,
         )
         seen = open_seen(baseline.positions, keep_all=rules.strategy.kind == "function")
-        with source.open(request) as reading:
+        with source.open(request) as reading, spool:
             read = read_all(reading, rules, baseline, (seen, spool), self._sign_of_life)
         if read.invalid_keys and settings.policies.on_invalid_key == "fail":
             raise PolicyViolation(

@@ -17,6 +17,7 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rundiff.baseline.columns import repeating_fields
 from rundiff.baseline.order import SIGNATURE
 from rundiff.database.contract import Sealed
 from rundiff.database.logs import LogFormat
@@ -98,9 +99,7 @@ class LogWriter:
                 self._path,
                 batch.schema,
                 compression="lz4",
-                # Signatures are random bytes: neither a dictionary nor their statistics beyond the
-                # row group's bounds would help.
-                use_dictionary=[f"data.{f.name}" for f in batch.schema.field("data").type],
+                use_dictionary=[f"data.{name}" for name in repeating_fields(batch.column("data"))],
                 # What is read back to be delivered must be what was written.
                 write_page_checksum=True,
                 write_page_index=False,

@@ -9,7 +9,10 @@ first run of any size is sorted in bounded memory.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +48,11 @@ def spool_batch(meta: list[pa.Array], records: pa.RecordBatch) -> pa.RecordBatch
 
 
 class Spool:
-    """Rows go in by `add`, in order of reading, and come out by `ranges`."""
+    """Rows go in by `add`, in order of reading, inside a `with` block, and come out by `ranges` after it.
+
+    What passes the budget is sorted and written by a thread, while the next rows come in; so up to twice
+    the budget, and what sorting takes, are in memory.
+    """
 
     def __init__(self, folder: Path, budget: int = BUDGET) -> None:
         self._folder = folder
@@ -53,9 +60,22 @@ class Spool:
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_bytes = 0
         self._files: list[pa.RecordBatch] = []
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="rundiff-spool")
+        self._under_way: Future[pa.RecordBatch] | None = None
         self._bytes = 0
         self.rows = 0
         self._type: pa.DataType = pa.null()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Waits even after an error, so that nothing is written any more when the folder is removed.
+        self._thread.shutdown()
+        if kind is None:
+            self._settle()
 
     @property
     def data_type(self) -> pa.StructType:
@@ -73,7 +93,9 @@ class Spool:
         self._waiting_bytes += size
         self._waiting.append(batch)
         if self._waiting_bytes > self._budget:
-            self._flush()
+            self._settle()
+            waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+            self._under_way = self._thread.submit(self._write, waiting, len(self._files))
 
     @property
     def known_positions(self) -> npt.NDArray[np.int64]:
@@ -82,13 +104,19 @@ class Spool:
         positions = np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
         return positions[positions >= 0]
 
-    def _flush(self) -> None:
-        batch = self._sorted(self._waiting)
-        path = self._folder / f"spool-{len(self._files):05d}.arrow"
+    def _settle(self) -> None:
+        """Wait until what was handed to the thread is written."""
+        under_way, self._under_way = self._under_way, None
+        if under_way is not None:
+            self._files.append(under_way.result())
+
+    def _write(self, waiting: list[pa.RecordBatch], number: int) -> pa.RecordBatch:
+        """Write rows into a sorted file of their own; give them as they are mapped from there."""
+        batch = self._sorted(waiting)
+        path = self._folder / f"spool-{number:05d}.arrow"
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
             writer.write_batch(batch)
-        self._files.append(pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0))
-        self._waiting, self._waiting_bytes = [], 0
+        return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
 
     def _sorted(self, batches: list[pa.RecordBatch]) -> pa.RecordBatch:
         """Sort rows of several batches, each in order of reading, by signature, then order."""
@@ -106,7 +134,8 @@ class Spool:
     def ranges(self) -> Iterator[pa.RecordBatch]:
         """Yield all rows by ascending signature, then order, in ranges that don't split a key."""
         if self._waiting and self._files:
-            self._flush()
+            self._files.append(self._write(self._waiting, len(self._files)))
+            self._waiting = []
         if not self._files:
             if self._waiting:
                 yield self._sorted(self._waiting)
