@@ -76,6 +76,7 @@ class Options(TypedDict, total=False):
     http_attempts: int
     http_concurrency: int
     http_allow_private: bool
+    csv_formula_safe: bool
     full_refresh: bool
     batch_size: int
     max_failures: int
@@ -98,7 +99,7 @@ class Sync:
             scope, the partitions, the cursor's highest value so far) and returns one of these.
         primary_key: the field or fields that identify a record.
         name: under which the sync's state is kept; derived from a path when left out.
-        destination: a URL, a path ending in .jsonl or .parquet, `-`, a function that takes lists of
+        destination: a URL, a path ending in .jsonl, .csv or .parquet, `-`, a function that takes lists of
             `SyncWriteRecord`, or an object with such a method `write` (`rundiff.destinations.python` says
             what they return), or one that keeps `rundiff.destinations.contract`; None when the caller
             delivers.

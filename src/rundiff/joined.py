@@ -63,7 +63,7 @@ class Run:
             run: the name of the run, the same for all its workers and another for each run: a date, the id of a
                 job.
             primary_key: the field or fields that identify a record.
-            destination: a database URL, or a path ending in .jsonl or .parquet. The worker that begins the run
+            destination: a database URL, or a path ending in .jsonl, .csv or .parquet. The worker that begins the run
                 and the one that seals it must reach it.
             into: the table of a database destination.
             home: the home directory; else `RUNDIFF_HOME`, else `.rundiff`.

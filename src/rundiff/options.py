@@ -19,7 +19,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import msgspec
 
 from rundiff.errors import ConfigurationError
-from rundiff.settings import DestinationOptions, SyncSettings
+from rundiff.settings import PARTICULAR, DestinationOptions, SyncSettings
 
 __all__ = ["OPTIONS", "Kind", "Option", "convert", "fill", "nearest", "parse_duration"]
 
@@ -35,7 +35,7 @@ MOST_MISSES = 254
 DESTINATION_OPTIONS = (
     "shared_table",
     "mode",
-    *(name for name in DestinationOptions.__struct_fields__ if name.startswith("http_")),
+    *(name for name in DestinationOptions.__struct_fields__ if name.startswith(PARTICULAR)),
 )
 """Options of the destination beside `to` and `into`, which every entry names by itself."""
 

@@ -13,6 +13,7 @@ import msgspec
 
 __all__ = [
     "DEFAULT_EXCLUDE",
+    "PARTICULAR",
     "Comparison",
     "DestinationOptions",
     "Guards",
@@ -34,6 +35,9 @@ DEFAULT_EXCLUDE = (
     "_rundiff_*",
 )
 """Fields that are not compared unless `exclude` or `include` say otherwise; matched in any case."""
+
+PARTICULAR = ("http_", "csv_")
+"""What the options begin with that only one kind of destination knows."""
 
 
 def without_secrets(url: str) -> str:
@@ -166,16 +170,18 @@ class DestinationOptions(msgspec.Struct, frozen=True, kw_only=True):
     http_attempts: int = 5
     http_concurrency: int = 4
     http_allow_private: bool = False
+    csv_formula_safe: bool = False
+    """Put an apostrophe before each text of a CSV file that a spreadsheet could take for a formula."""
     function: Any = None
     """A Python function or object that takes the changes; only from Python."""
 
     @property
-    def http(self) -> dict[str, Any]:
-        """The options of HTTP that differ from their defaults, but for those that may be secret."""
+    def particular(self) -> dict[str, Any]:
+        """The options of one kind of destination that differ from their defaults, but for secret ones."""
         return {
             field.name: value
             for field in msgspec.structs.fields(DestinationOptions)
-            if field.name.startswith("http_")
+            if field.name.startswith(PARTICULAR)
             and field.name != "http_headers"
             and (value := getattr(self, field.name)) != field.default
         }

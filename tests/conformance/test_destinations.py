@@ -15,6 +15,7 @@ from typing import Any
 import duckdb
 import psycopg
 import pyarrow as pa
+import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 import pymysql
 import pymysql.cursors
@@ -340,6 +341,36 @@ class TestParquet(DestinationSuite):
                         pq.read_table(path)
                     )
             return found
+
+        return Harness(open=opener(str(folder)), changes=changes)
+
+
+def csv_changes(content: bytes) -> list[dict[str, Any]]:
+    """Read a CSV file by another reader than Rundiff's own."""
+    table = arrow_csv.read_csv(
+        pa.BufferReader(content),
+        read_options=arrow_csv.ReadOptions(block_size=len(content) + 1),
+        parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
+        convert_options=arrow_csv.ConvertOptions(
+            null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
+        ),
+    )
+    found = []
+    for row in table.to_pylist():
+        data = {name: value for name, value in row.items() if not name.startswith("_rundiff_")}
+        key = {name: data[name] for name in ("region", "id") if name in data}
+        found.append({"action": row["_rundiff_action"], "primary_key": key, "data": data})
+    return found
+
+
+class TestCsv(DestinationSuite):
+    @pytest.fixture
+    def harness(self, tmp_path: Path) -> Harness:
+        folder = tmp_path / "changes.csv"
+
+        def changes() -> list[dict[str, Any]]:
+            files = sorted(folder.glob("*.csv"))
+            return [change for path in files for change in csv_changes(path.read_bytes())]
 
         return Harness(open=opener(str(folder)), changes=changes)
 

@@ -211,6 +211,6 @@ def destination_path(destination: str) -> Path | None:
     parts = urlsplit(destination)
     if parts.scheme in DATABASE_FILE_SCHEMES:
         return Path(parts.path.removeprefix("/") if parts.path.startswith("//") else parts.path)
-    if not parts.scheme and destination.endswith((".jsonl", ".parquet")):
+    if not parts.scheme and destination.endswith((".jsonl", ".csv", ".parquet")):
         return Path(destination)
     return None

@@ -65,6 +65,7 @@ HELP: Mapping[str, str] = {
     "http_attempts": "How often an HTTP request is tried.",
     "http_concurrency": "HTTP requests side by side.",
     "http_allow_private": "Let an HTTP destination have a private, loopback or link-local address.",
+    "csv_formula_safe": "Put an apostrophe before texts of a CSV file that a spreadsheet could take for formulas.",
     "full_refresh": "Send every record again, as if for the first time.",
     "batch_size": "Write records in one batch of delivery.",
     "max_failures": "Stop the delivery when more records than this are refused or have no known outcome.",
@@ -151,7 +152,7 @@ def flow_flags(command: Command) -> Command:
         (
             "--to",
             "DESTINATION",
-            "A database URL, a path ending in .jsonl or .parquet, or - for standard output.",
+            "A database URL, a path ending in .jsonl, .csv or .parquet, or - for standard output.",
         ),
     ):
         command = click.option(flag, metavar=metavar, help=text)(command)

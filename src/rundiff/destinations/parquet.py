@@ -1,16 +1,8 @@
-"""The change stream as Parquet: a folder with one file per run, each appearing whole.
+"""Changes as Parquet: the columns of the change stream, with values in their own types."""
 
-A file is written under a temporary name, made durable, and renamed when the run's delivery ends. A
-delivery that was broken off leaves a temporary file, which the next one removes and writes anew.
-"""
-
-# ruff: noqa: ARG002  # the contract fixes the arguments, whether a backend needs them or not
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,19 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rundiff.baseline.columns import repeating_fields
-from rundiff.destinations.contract import Capabilities, ChangeBatch, Position, Target
+from rundiff.destinations.contract import ChangeBatch, Target
 from rundiff.destinations.kinds import Kind, decimal_digits, kind_of
-from rundiff.destinations.places import check_folder, sync_folder
 from rundiff.destinations.render import json_text
 from rundiff.destinations.spelling import plain_text
-from rundiff.errors import ConfigurationError, DestinationError, Fenced, RecordsRefused
-from rundiff.model import Action
+from rundiff.destinations.wholeruns import RunFormat
 
-__all__ = ["ParquetFolder", "open_folder"]
+__all__ = ["PARQUET"]
 
-_CAPABILITIES = Capabilities(
-    new_action=Action.CREATE, transactional=False, upserts=True, wants_previous=True, whole_runs=True
-)
 _OWNER = b"rundiff_sync_id"
 _MOST_DIGITS = 38
 _PLAIN = {
@@ -49,179 +36,39 @@ _PLAIN = {
 _TEXT = pa.large_string()
 
 
-def open_folder(path: str) -> ParquetFolder:
-    """Open a folder of Parquet files; nothing is touched yet."""
-    return ParquetFolder(Path(os.path.realpath(path)))
+class _ParquetFile:
+    """One file; its schema is that of the first batch."""
 
+    def __init__(self, stream: BinaryIO, target: Target, kind: pa.StructType) -> None:  # noqa: ARG002 -- a batch tells
+        self._stream = stream
+        self._target = target
+        self._schema: pa.Schema | None = None
+        self._writer: Any = None
 
-@dataclass(slots=True)
-class _Open:
-    """A run's file while it is written."""
-
-    path: Path
-    schema: pa.Schema
-    file: BinaryIO
-    writer: Any
-
-
-class ParquetFolder:
-    """A folder that gets `run-00000003.parquet` for each run with changes."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._at: Position | None = None
-        self._run: int | None = None
-        """The run that this instance was given from its first change on."""
-        self._open: _Open | None = None
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """Files show a run at once, so a broken delivery is repeated whole."""
-        return _CAPABILITIES
-
-    @property
-    def identity(self) -> str:
-        """The absolute path."""
-        return str(self._folder)
-
-    def check(self, target: Target, fields: Mapping[str, pa.DataType] | None) -> None:
-        """Refuse a path that is no folder or can't be written, and types that no file takes."""
-        for arrow_type in (fields or {}).values():
-            kind_of(arrow_type)
-        if self._folder.is_dir():
-            check_folder(self._folder)
-        elif self._folder.exists():
-            raise ConfigurationError(
-                f"{self._folder} is a file: a Parquet destination is a folder, name another path."
-            )
-        else:
-            check_folder(self._folder.parent)
-
-    def position(self, target: Target) -> Position | None:
-        """Give None: a folder keeps no watermark, the database's acknowledgements stand."""
-        return None
-
-    def strangers(self, target: Target) -> Sequence[str]:
-        """Name nobody: each row says whose it is, and no file replaces another sync's."""
-        return ()
-
-    def forget(self, target: Target, sync_ids: Sequence[str]) -> None:
-        """Do nothing: there are no marks."""
-
-    def existing_keys(self, target: Target, keys: pa.RecordBatch) -> pa.BooleanArray:
-        """Give all false: a stream of changes can't know."""
-        return pa.array([False] * keys.num_rows)
-
-    def prepare(self, target: Target, schema: pa.Schema) -> None:
-        """Create the folder."""
-        with self._failures():
-            if not self._folder.exists():
-                self._folder.mkdir()
-                sync_folder(self._folder.parent)
-
-    def claim(self, target: Target, start: Position) -> None:
-        """Drop what this sync's broken deliveries left."""
-        self._abandon()
-        with self._failures():
-            for left in self._folder.glob(f".run-*.{target.sync_id}.*.part"):
-                left.unlink(missing_ok=True)
-        self._at = Position(run=start.run, sequence=start.sequence)
-        self._run = None
-
-    def deliver(self, target: Target, batch: ChangeBatch, expected: Position) -> Position:
-        """Write the batch into the run's hidden file; `finish` shows it."""
-        self._go_on(expected, batch.run)
-        if batch.records.num_rows:
-            with self._failures():
-                self._append(target, _rows(target, batch))
-        self._at = Position(run=batch.run, sequence=batch.last_sequence)
-        return self._at
-
-    def advance(self, target: Target, expected: Position, reached: Position) -> Position:
-        """Write nothing."""
-        self._go_on(expected, reached.run)
-        self._at = Position(run=reached.run, sequence=reached.sequence)
-        return self._at
-
-    def finish(self, target: Target, reached: Position) -> None:
-        """Make the run's file durable and give it its name."""
-        if self._open is None:
-            return
-        done = self._open
-        self._open = None
-        with self._failures():
-            done.writer.close()
-            done.file.flush()
-            os.fsync(done.file.fileno())
-            done.file.close()
-            try:
-                done.path.replace(self._final(target))
-            except FileNotFoundError:
-                raise Fenced(
-                    f'Another worker took "{target.sync}" over and removed what this one had written: it stops.'
-                ) from None
-            sync_folder(self._folder)
-
-    def close(self) -> None:
-        """Drop a run that was not finished."""
-        self._abandon()
-
-    def _go_on(self, expected: Position, run: int) -> None:
-        """Refuse what does not follow on what was written; a run begins at its first change."""
-        if self._at is None or (self._at.run, self._at.sequence) != (expected.run, expected.sequence):
-            raise Fenced(
-                f"{self._folder} is not at run {expected.run}, sequence {expected.sequence}: claim it anew."
-            )
-        if expected.run < run or expected.sequence == 0:
-            self._run = run
-        if self._run != run:
-            raise DestinationError(
-                f"Run {run} was not delivered to its end: it has to be delivered again from its first change."
-            )
-
-    def _append(self, target: Target, rows: pa.Table) -> None:
+    def write(self, batch: ChangeBatch) -> None:
+        """Add a batch as a row group or several."""
         import pyarrow.parquet as pq
 
-        if self._open is None:
-            path = self._folder / f".run-{self._run:08d}.{target.sync_id}.{target.token}.part"
-            schema = rows.schema.with_metadata({_OWNER: target.sync_id.encode()})
-            file = path.open("wb")
+        rows = _rows(self._target, batch)
+        if self._schema is None:
+            self._schema = rows.schema.with_metadata({_OWNER: self._target.sync_id.encode()})
             repeating = ["sync", "run", "action", *_repeating(rows)]
-            writer = pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=repeating)
-            self._open = _Open(path, schema, file, writer)
-        self._open.writer.write_table(rows.cast(self._open.schema))
+            self._writer = pq.ParquetWriter(
+                self._stream, self._schema, compression="zstd", use_dictionary=repeating
+            )
+        self._writer.write_table(rows.cast(self._schema))
 
-    def _final(self, target: Target) -> Path:
-        """Name the run's file; a name that another sync took gets the sync's id."""
-        path = self._folder / f"run-{self._run:08d}.parquet"
-        if path.exists() and _owner(path) != target.sync_id:
-            return self._folder / f"run-{self._run:08d}-{target.sync_id}.parquet"
-        return path
+    def end(self) -> None:
+        """Write the footer."""
+        self._writer.close()
 
-    def _abandon(self) -> None:
-        left, self._open = self._open, None
-        if left is None:
-            return
-        with suppress(OSError, pa.ArrowException):  # it is given up anyway
-            left.writer.close()
-        left.file.close()
-        with suppress(OSError):  # the next claim tries again
-            left.path.unlink(missing_ok=True)
 
-    @contextmanager
-    def _failures(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise DestinationError(
-                f"The folder {self._folder} can't be written: {error.strerror or error}. Mend it, then run again."
-            ) from error
-        except pa.ArrowException as error:
-            raise RecordsRefused(f"The folder {self._folder} can't take the data: {error}.") from error
+def _check(fields: Mapping[str, pa.DataType]) -> None:
+    for arrow_type in fields.values():
+        kind_of(arrow_type)
 
 
 def _owner(path: Path) -> str | None:
-    """Read whose a file is; None if no sync wrote it."""
     import pyarrow.parquet as pq
 
     try:
@@ -293,3 +140,14 @@ def _is_plain(arrow_type: pa.DataType) -> bool:
     if pa.types.is_map(arrow_type):
         children = [arrow_type.key_type, arrow_type.item_type]
     return bool(children) and all(map(_is_plain, children))
+
+
+PARQUET = RunFormat(
+    ending=".parquet",
+    title="Parquet",
+    media_type="application/vnd.apache.parquet",
+    check=_check,
+    begin=_ParquetFile,
+    owner=_owner,
+)
+"""Parquet, compressed by zstd."""

@@ -33,20 +33,21 @@ _APIS = {
 }
 _FILES = {
     ".jsonl": "rundiff.destinations.stream:open_stream",
-    ".parquet": "rundiff.destinations.parquet:open_folder",
+    ".parquet": "rundiff.destinations.folder:open_parquet",
+    ".csv": "rundiff.destinations.folder:open_csv",
     "-": "rundiff.destinations.stream:open_standard_output",
 }
 _KNOWN = (
     "sqlite:///FILE, duckdb:///FILE, postgresql://USER:PASSWORD@HOST/DATABASE, mysql://USER:PASSWORD@HOST/DATABASE, "
-    "https://HOST/PATH, FILE.jsonl, FOLDER.parquet, - for standard output"
+    "https://HOST/PATH, FILE.jsonl, FOLDER.parquet, FOLDER.csv, - for standard output"
 )
 
 
 def open_destination(options: DestinationOptions) -> Destination:
     """Open the destination of `options.url`: nothing is touched before a method of it is called.
 
-    Schemes of databases need `into`, and take `mode`; a path ends in `.jsonl` or `.parquet`; `-` is standard
-    output; other schemes are looked up among the entry points `rundiff.destinations`. Raises
+    Schemes of databases need `into`, and take `mode`; a path ends in `.jsonl`, `.csv` or `.parquet`; `-` is
+    standard output; other schemes are looked up among the entry points `rundiff.destinations`. Raises
     `ConfigurationError` for anything else, and where `into` is missing, or it or `mode` has no meaning.
     """
     url = options.url
@@ -80,7 +81,13 @@ def _open_file(url: str, options: DestinationOptions) -> Destination:
     if ending is None or (ending == "-" and url != "-"):
         raise ConfigurationError(f"{url!r} names no destination: use one of {_KNOWN}.")
     _refuse_table_options(options, url)
-    return _call(_FILES[ending], url)
+    if options.csv_formula_safe and ending != ".csv":
+        raise ConfigurationError(
+            f"The destination {url} is no CSV: --csv-formula-safe is for CSV, leave it out."
+        )
+    module, name = _FILES[ending].split(":")
+    opened: Destination = getattr(import_module(module), name)(options)
+    return opened
 
 
 def _refuse_table_options(options: DestinationOptions, shown: str) -> None:

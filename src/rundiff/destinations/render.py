@@ -19,7 +19,7 @@ from rundiff.destinations.kinds import Kind, kind_of
 from rundiff.destinations.mixed import SAFE_INTEGER, decode, mixed_json
 from rundiff.destinations.spelling import hex_text, plain_text
 
-__all__ = ["change_lines", "json_text"]
+__all__ = ["base64_text", "change_lines", "json_text"]
 
 _TEXT = pa.large_string()
 
@@ -108,10 +108,14 @@ def _json(array: pa.Array) -> pa.Array:
     return _texts(array.storage)
 
 
-def _binaries(array: pa.Array) -> pa.Array:
+def base64_text(array: pa.Array) -> pa.Array:
+    """Spell binary values in base64 (RFC 4648 section 4), as large_string; null stays null."""
     # One by one: Arrow has no base64.
-    text = [None if item is None else _base64(item) for item in array.to_pylist()]
-    return _joined('"', pa.array(text, _TEXT), '"')
+    return pa.array([None if item is None else _base64(item) for item in array.to_pylist()], _TEXT)
+
+
+def _binaries(array: pa.Array) -> pa.Array:
+    return _joined('"', base64_text(array), '"')
 
 
 def _base64(value: bytes) -> str:

@@ -24,6 +24,7 @@ from rundiff.destinations.places import check_file, sync_folder
 from rundiff.destinations.render import change_lines
 from rundiff.errors import DestinationError
 from rundiff.model import Action
+from rundiff.settings import DestinationOptions
 
 __all__ = ["FileStream", "StandardOutput", "open_standard_output", "open_stream"]
 
@@ -35,12 +36,12 @@ _ROWS = 16_384
 _BLOCK = 1 << 20
 
 
-def open_stream(path: str) -> FileStream:
-    """Open a file of JSON lines; nothing is touched yet."""
-    return FileStream(Path(os.path.realpath(path)))
+def open_stream(options: DestinationOptions) -> FileStream:
+    """Open the file of JSON lines at `options.url`; nothing is touched yet."""
+    return FileStream(Path(os.path.realpath(options.url or "")))
 
 
-def open_standard_output(_: str) -> StandardOutput:
+def open_standard_output(_: DestinationOptions) -> StandardOutput:
     """Open standard output."""
     return StandardOutput()
 

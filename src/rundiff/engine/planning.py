@@ -42,7 +42,7 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True):
     shared_table: bool
     mode: Literal["mirror", "soft_delete", "append", "history"] = "mirror"
     batch_size: int
-    http: dict[str, Any] = {}
+    particular: dict[str, Any] = {}
 
 
 def preview(backends: Backends, settings: SyncSettings, destination: Destination, out: Path | None) -> Plan:
@@ -104,7 +104,7 @@ def _pack(changes: ChangeSet, settings: SyncSettings, destination: Destination, 
         shared_table=settings.destination.shared_table,
         mode=settings.destination.mode,
         batch_size=settings.batch_size,
-        http=stored.http,
+        particular=stored.particular,
     )
     temporary = out.with_name(f".{out.name}.{os.getpid()}.new")
     with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
@@ -147,7 +147,7 @@ def unpack(path: Path, folder: Path) -> tuple[ChangeSet, SyncSettings]:
         name=header.name,
         source=None,
         primary_key=header.primary_key,
-        destination=msgspec.structs.replace(destination, **header.http),
+        destination=msgspec.structs.replace(destination, **header.particular),
         batch_size=header.batch_size,
     )
     return changes, settings

@@ -60,8 +60,8 @@ class StoredDestination:
     url: str | None
     into: str | None
     mode: str = "mirror"
-    http: dict[str, Any] = field(default_factory=dict)
-    """The options of HTTP that are not secret."""
+    particular: dict[str, Any] = field(default_factory=dict)
+    """The options that only this kind of destination knows, but for secret ones."""
 
     def encode(self) -> str:
         """Give it as JSON."""
@@ -71,14 +71,14 @@ class StoredDestination:
             "into": self.into,
             "mode": self.mode,
         }
-        if self.http:
-            stored["http"] = self.http
+        if self.particular:
+            stored["particular"] = self.particular
         return json.dumps(stored)
 
     @property
     def options(self) -> dict[str, Any]:
         """Give the keywords of `DestinationOptions` that lead there."""
-        return {"url": self.url, "into": self.into, "mode": self.mode, **self.http}
+        return {"url": self.url, "into": self.into, "mode": self.mode, **self.particular}
 
     @property
     def place(self) -> str:
@@ -93,27 +93,26 @@ class StoredDestination:
 
 def store_destination(options: DestinationOptions, identity: str) -> StoredDestination:
     """Drop the password from a destination's URL and make its path absolute."""
-    url = options.url
+    particular = {name: _reference(value) for name, value in options.particular.items()}
+    return StoredDestination(identity, _without_login(options.url), options.into, options.mode, particular)
+
+
+def _without_login(url: str | None) -> str | None:
     if url is None or url == "-":
-        return StoredDestination(identity, url, options.into, options.mode)
+        return url
     if "://" not in url:
-        return StoredDestination(identity, str(Path(url).resolve()), options.into, options.mode)
+        return str(Path(url).resolve())
     scheme, rest = url.split("://", 1)
     if scheme in ("sqlite", "duckdb"):
-        return StoredDestination(
-            identity, f"{scheme}:///{Path(rest.removeprefix('/')).resolve()}", options.into, options.mode
-        )
+        return f"{scheme}:///{Path(rest.removeprefix('/')).resolve()}"
     split = urlsplit(url)
-    http: dict[str, Any] = {}
     if scheme.lower() in ("http", "https"):
         # A query may hold a secret, too.
         split = split._replace(query="")
-        http = {name: _reference(value) for name, value in options.http.items()}
     host = split.netloc.rpartition("@")
     user = host[0].partition(":")[0]
     netloc = f"{user}@{host[2]}" if user else host[2]
-    url = urlunsplit(split._replace(netloc=netloc))
-    return StoredDestination(identity, url, options.into, options.mode, http)
+    return urlunsplit(split._replace(netloc=netloc))
 
 
 def _reference(value: Any) -> Any:

@@ -16,7 +16,7 @@ from rundiff.engine.home import Home
 from rundiff.engine.views import FieldSchema, HeldSet, HistoryEntry, Plan, Progress, RunView, SyncView
 from rundiff.errors import ConfigurationError
 from rundiff.model import RunResult
-from rundiff.settings import DestinationOptions, Storage, SyncSettings
+from rundiff.settings import PARTICULAR, DestinationOptions, Storage, SyncSettings
 from rundiff.stores.registry import open_store
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class Workspace:
         place = url or (given and given.url) or stored.url
         kept = {**stored.options, "url": place, "shared_table": sync.shared_table}
         if given is not None:
-            names = [n for n in given.__struct_fields__ if n.startswith("http_") or n == "function"]
+            names = [n for n in given.__struct_fields__ if n.startswith(PARTICULAR) or n == "function"]
             kept.update({n: getattr(given, n) for n in names})
         # Checked when they were stored; the struct holds functions, which no conversion can give.
         options = DestinationOptions(**kept)

@@ -154,3 +154,14 @@ def test_places_that_are_refused(tmp_path: Path) -> None:
     for name in ("missing/a.parquet", "file.parquet"):
         with pytest.raises(ConfigurationError):
             open_destination(DestinationOptions(url=str(tmp_path / name))).check(TARGET, {"id": pa.int64()})
+
+
+def test_fields_that_come_after_the_deletions_are_kept(folder: Path) -> None:
+    destination = open_destination(DestinationOptions(url=str(folder)))
+    destination.prepare(TARGET, pa.schema([("id", pa.int64()), ("new", pa.string())]))
+    destination.claim(TARGET, START)
+    at = destination.deliver(TARGET, change_batch([{"id": 1, "old": 1}], "delete", run=3), START)
+    at = destination.deliver(TARGET, change_batch([{"id": 2, "new": "x"}], "create", run=3, first=2), at)
+    destination.finish(TARGET, at)
+    data = pq.read_table(folder / "run-00000003.parquet")["data"].to_pylist()
+    assert data == [{"id": 1, "new": None, "old": 1}, {"id": 2, "new": "x", "old": None}]

@@ -24,6 +24,7 @@ def test_each_form_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert identity("duckdb:///dw.duckdb", "Sales.Orders") == f"duckdb:///{here}/dw.duckdb#sales.orders"
     assert identity("changes.jsonl") == f"{here}/changes.jsonl"
     assert identity("changes.parquet") == f"{here}/changes.parquet"
+    assert identity("changes.csv") == f"{here}/changes.csv"
     assert identity("-") == "-"
 
 
@@ -34,7 +35,7 @@ def test_links_do_not_change_the_identity(tmp_path: Path) -> None:
     assert identity(f"sqlite:///{tmp_path}/link/a.db", "t") == direct
 
 
-@pytest.mark.parametrize("url", ["oracle://host/db", "out.csv", "x-", "http:/typo", "", None])
+@pytest.mark.parametrize("url", ["oracle://host/db", "out.xlsx", "x-", "http:/typo", "", None])
 def test_unknown_destinations_list_the_known(url: str | None) -> None:
     with pytest.raises(ConfigurationError, match=r"sqlite:///FILE, duckdb:///FILE, postgresql://"):
         open_destination(DestinationOptions(url=url, into="t"))
