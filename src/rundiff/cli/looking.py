@@ -70,19 +70,26 @@ def runs_command(invocation: Invocation, name: str | None, limit: int) -> None:
 @common_options()
 @click.pass_obj
 def show_command(invocation: Invocation, name: str, run: int | None) -> None:
-    """Tell all about one run of a sync: counts, samples of odd records, warnings, what is held."""
+    """Tell all about one run of a sync: counts, samples of odd records, warnings, what is held.
+
+    Also which records the last runs up to it changed back and forth.
+    """
     with invocation.existing_workspace() as workspace:
         sync, view = workspace.show(name, run)
+        flapping = workspace.flapping(name, view.result.run)
     if invocation.as_json:
-        from rundiff.cli.objects import run_object, sync_object
+        from rundiff.cli.objects import flapping_object, run_object, sync_object
 
         described = sync_object(sync)
         chosen = ("sync_id", "primary_key", "source", "destination", "held")
-        invocation.json([{**run_object(view), **{key: described[key] for key in chosen}}])
+        more = {"flapping": flapping and flapping_object(flapping)}
+        invocation.json([{**run_object(view), **{key: described[key] for key in chosen}, **more}])
         return
+    from rundiff.cli.render_flapping import flapping_text
     from rundiff.cli.render_runs import run_text
 
     invocation.show(run_text(sync, view, invocation.masked, invocation.home_flag))
+    invocation.show(flapping_text(flapping))
 
 
 @click.command("history", short_help="List every change of one record.")

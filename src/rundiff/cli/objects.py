@@ -8,12 +8,22 @@ from datetime import datetime
 from typing import Any
 
 from rundiff.cli.values import jsonable
-from rundiff.engine.views import Change, FieldSchema, HeldSet, HistoryEntry, Plan, RunView, SyncView
+from rundiff.engine.views import (
+    Change,
+    FieldSchema,
+    Flapping,
+    HeldSet,
+    HistoryEntry,
+    Plan,
+    RunView,
+    SyncView,
+)
 from rundiff.model import RunResult
 
 __all__ = [
     "change_object",
     "field_object",
+    "flapping_object",
     "held_object",
     "history_object",
     "masked_messages",
@@ -130,6 +140,27 @@ def run_object(view: RunView) -> dict[str, Any]:
         "samples": {kind: list(sentences) for kind, sentences in view.samples.items()},
         "signer": view.signer,
         "pending": view.pending,
+    }
+
+
+def flapping_object(flapping: Flapping) -> dict[str, Any]:
+    """Describe the records that change back and forth."""
+    return {
+        "runs": flapping.runs,
+        "from_run": flapping.from_run,
+        "to_run": flapping.to_run,
+        "count": flapping.count,
+        "estimated": flapping.estimated,
+        "sample": [
+            {
+                "primary_key": jsonable(record.primary_key),
+                "changes": record.changes,
+                "returns": record.returns,
+                "deletes": record.deletes,
+                "fields": list(record.fields),
+            }
+            for record in flapping.sample
+        ],
     }
 
 

@@ -32,6 +32,8 @@ from rundiff.durable import sync_file, sync_folder
 if TYPE_CHECKING:  # the command that only looks at runs needs no Arrow
     import pyarrow as pa
 
+    from rundiff.database.flaps import Flaps
+
 __all__ = ["FolderLog", "LogFolders", "LogFormat", "LogPart", "LogWriter", "WriteLog"]
 
 
@@ -108,6 +110,12 @@ class WriteLog(Protocol):
     def runs_of(self, sync_id: str, signatures: Sequence[bytes]) -> Set[int] | None:
         """Name the runs that have a write record for one of these keys; None: any run may."""
 
+    def flaps(self, sync_id: str, runs: Sequence[int], below: int | None) -> Flaps | None:
+        """Find the records that these runs changed back and forth; None: the folders tell.
+
+        With `below`, only keys whose first 64 bits are under it count.
+        """
+
     def drop(self, sync_id: str, run: int, token: int) -> None:
         """Remove a run's write log."""
 
@@ -143,6 +151,10 @@ class FolderLog:
 
     def runs_of(self, sync_id: str, signatures: Sequence[bytes]) -> Set[int] | None:  # noqa: ARG002 -- as above
         """There is no index."""
+        return None
+
+    def flaps(self, sync_id: str, runs: Sequence[int], below: int | None) -> Flaps | None:  # noqa: ARG002 -- as above
+        """Files of Arrow's are the engine's to read."""
         return None
 
     def drop(self, sync_id: str, run: int, token: int) -> None:  # noqa: ARG002 -- as above

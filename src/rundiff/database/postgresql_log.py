@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from rundiff.database.flaps import FLAPS, Flaps, described
 from rundiff.database.logs import LogFolders, LogFormat, LogPart, remove_others
 from rundiff.database.postgresql_chunks import Chunks, Log, batches
 from rundiff.database.postgresql_copy import COLUMNS, copy_lines
@@ -175,6 +176,24 @@ class PostgresqlLog:
             [list(signatures), sync_id],
         )
         return {row["run_id"] for row in rows}
+
+    def flaps(self, sync_id: str, runs: Sequence[int], below: int | None) -> Flaps:
+        """Ask the server; the keys and changed fields of those that are described come after."""
+        where = "sync_id = %s AND run_id = ANY (%s)"
+        values: list[Any] = [sync_id, list(runs)]
+        if below is not None:
+            where, values = f"{where} AND primary_key_signature < %s", [*values, below.to_bytes(8, "big")]
+        records = (
+            "SELECT primary_key_signature AS key, run_id AS run, destination_action = 'delete' AS gone,"
+            f" data_signature AS data FROM {self._records} WHERE {where}"
+        )
+        found = self._server.rows(FLAPS.format(records=records), values)
+        details = self._server.rows(
+            f"SELECT primary_key_signature AS key, primary_key::text AS shown, changed_fields FROM {self._records}"
+            " WHERE primary_key_signature = ANY (%s) AND sync_id = %s AND run_id = ANY (%s)",
+            [[row["key"] for row in found], sync_id, list(runs)],
+        )
+        return described(found, [(bytes(row["key"]), row["shown"], row["changed_fields"]) for row in details])
 
     def drop(self, sync_id: str, run: int, token: int) -> None:
         """Remove rows and files."""

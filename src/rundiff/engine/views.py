@@ -12,6 +12,8 @@ from rundiff.model import Action, Counts, RunResult
 __all__ = [
     "Change",
     "FieldSchema",
+    "Flapping",
+    "FlappingRecord",
     "HeldSet",
     "HistoryEntry",
     "JoinedView",
@@ -134,6 +136,39 @@ class HistoryEntry:
     at: datetime
     change: Change
     status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flapping:
+    """The records that a sync's last runs changed back and forth."""
+
+    runs: int
+    """How many runs were looked at."""
+    from_run: int
+    """The first of them."""
+    to_run: int
+    """The last of them."""
+    count: int
+    """How many records flap."""
+    estimated: bool
+    """Whether `count` is projected from a part of the keys, since the runs have many write records."""
+    sample: Sequence[FlappingRecord]
+    """Those that came back most often, first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlappingRecord:
+    """One record that changes back and forth."""
+
+    primary_key: Mapping[str, Any]
+    changes: int
+    """Changes of its state in these runs."""
+    returns: int
+    """How many of them brought an earlier state back."""
+    deletes: int
+    """How many of them were deletions."""
+    fields: tuple[str, ...]
+    """The fields that changed more than once; empty where it was only deleted and created again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

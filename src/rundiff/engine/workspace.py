@@ -13,7 +13,16 @@ from msgspec import structs
 
 from rundiff.database.registry import migrate_database, open_database
 from rundiff.engine.home import Home
-from rundiff.engine.views import FieldSchema, HeldSet, HistoryEntry, Plan, Progress, RunView, SyncView
+from rundiff.engine.views import (
+    FieldSchema,
+    Flapping,
+    HeldSet,
+    HistoryEntry,
+    Plan,
+    Progress,
+    RunView,
+    SyncView,
+)
 from rundiff.errors import ConfigurationError
 from rundiff.model import RunResult
 from rundiff.settings import PARTICULAR, DestinationOptions, Storage, SyncSettings
@@ -282,6 +291,12 @@ class Workspace:
             what = "no run yet" if run is None else f"no run {run}"
             raise ConfigurationError(f"sync {name} has {what}; `rundiff runs {name}` lists its runs")
         return self._view(sync), run_view(sync, runs[0])
+
+    def flapping(self, name: str, run: int | None = None) -> Flapping | None:
+        """Tell which records the last runs up to `run` changed back and forth; None where there are too few."""
+        from rundiff.engine.flapping import find_flapping
+
+        return find_flapping(self._backends, self._find(name), run)
 
     def history(self, name: str, key: Mapping[str, Any]) -> Sequence[HistoryEntry]:
         """List every change of one record, oldest first. Text is matched to the key's pinned types."""

@@ -259,6 +259,28 @@ class WriteLogSuite:
         assert log.runs_of(sync.sync_id, wanted) in (None, {2})
         assert log.runs_of(sync.sync_id, [b"\xff" * 32]) in (None, set())
 
+    def test_records_that_come_back(
+        self, log: WriteLog, sync: StoredSync, token: int, made: Callable[..., Path]
+    ) -> None:
+        """Whoever has an index tells of records that are created and deleted in turn; else the folders do."""
+        for run in range(1, 5):
+            counts = (3, 0, 0) if run % 2 else (0, 0, 5)
+            log.seal(sync.sync_id, run, token, made(*counts), new_action="create")
+        found = log.flaps(sync.sync_id, [1, 2, 3, 4], None)
+        if found is None:
+            return
+        assert found.count == 3
+        assert [flap.primary_key for flap in found.sample] == [{"id": number} for number in range(3)]
+        assert {(flap.changes, flap.deletes, flap.returns) for flap in found.sample} == {(4, 2, 2)}
+        # All of these keys begin with 64 bits of zero.
+        again = log.flaps(sync.sync_id, [1, 2, 3, 4], 1)
+        assert again is not None
+        assert again.count == 3
+        for runs, below in (([1, 2, 3], None), ([], None), ([1, 2, 3, 4], 0)):
+            none = log.flaps(sync.sync_id, runs, below)
+            assert none is not None
+            assert (none.count, none.sample) == (0, [])
+
     def test_dropped_and_retained(
         self, log: WriteLog, elsewhere: WriteLog, sync: StoredSync, token: int, made: Callable[..., Path]
     ) -> None:
