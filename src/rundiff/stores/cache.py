@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from rundiff.durable import sync_folder
 from rundiff.stores.blob_plans import digest_of_file
 from rundiff.stores.contract import is_share
 
@@ -45,8 +44,8 @@ class LocalCopies:
 
     def _take(self, sync_id: str, path: Path) -> Path:
         target = self._root / sync_id / path.name
+        # Not synced: what a crash leaves half of has another digest, and is fetched anew.
         os.replace(path, target)
-        sync_folder(target.parent)
         self._verified[target] = self._stamp(target)
         self._prune(sync_id)
         return target

@@ -16,12 +16,14 @@ server's clock decides what has expired. Memory beside the blobs is about 1 % of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rundiff.errors import BaselineLost, Fenced
+from rundiff.stores.ahead import ahead
 from rundiff.stores.blob_plans import BLOB_BYTES, DamagedBlobs, Plan, plan_of
 from rundiff.stores.blobs import cut, join
 from rundiff.stores.cache import LocalCopies
@@ -36,6 +38,8 @@ GROUP = 16
 """Blobs in a row that share a hash slot: 260 kB in one MGET, which holds the server up for a millisecond or two."""
 SHARDS = 64
 """Hash slots that one sync's blobs are spread over."""
+_GROUPS_AHEAD = 16
+"""Groups of blobs that are fetched ahead: 4 MB."""
 SEGMENTS_LONGER = 3600
 """Seconds that segments outlive their manifest, so that a manifest never names what has expired."""
 _REMEMBERED = 90 * 24 * 3600
@@ -135,21 +139,24 @@ class RedisStore:
             copy = self._copies.find(sync_id, name, plan.size, plan.digest)
             if copy is not None:
                 return copy
-            return self._copies.make(
-                sync_id, name, lambda path: join(plan, self._blobs(sync_id, name, plan.blobs), path)
-            )
+            with closing(self._blobs(sync_id, name, plan.blobs)) as blobs:
+                return self._copies.make(sync_id, name, lambda path: join(plan, blobs, path))
         except DamagedBlobs as error:
             raise BaselineLost(f"{name} is damaged in the signature store: {error}") from error
         except _Incomplete:
             return None
 
-    def _blobs(self, sync_id: str, name: str, blobs: int) -> Iterator[bytes]:
+    def _blobs(self, sync_id: str, name: str, blobs: int) -> Generator[bytes, None, None]:
         commands = (Command(group[0], ("MGET", *group)) for group in self._blob_keys(sync_id, name, blobs))
-        for group in self._link.run(commands, reply_bytes=GROUP * BLOB_BYTES):
-            for blob in group:
-                if blob is None:
-                    raise _Incomplete
-                yield blob
+        # The next megabytes travel while these are written.
+        with closing(
+            ahead(self._link.run(commands, reply_bytes=GROUP * BLOB_BYTES), _GROUPS_AHEAD)
+        ) as groups:
+            for group in groups:
+                for blob in group:
+                    if blob is None:
+                        raise _Incomplete
+                    yield blob
 
     def touch(self, sync_id: str, names: Iterable[str], seconds: float) -> Sequence[str]:
         """Let objects expire only after that many seconds from now; an object that lacks a blob is missing."""
