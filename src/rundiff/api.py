@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import msgspec
 
 from rundiff.engine.views import FieldSchema, HeldSet, HistoryEntry, Plan
 from rundiff.engine.workspace import Workspace
 from rundiff.errors import ConfigurationError, RundiffError
+from rundiff.keywords import Arguments
 from rundiff.model import RunResult, SyncWriteRecord
 from rundiff.project import Project, ad_hoc, storage
 from rundiff.settings import Storage, SyncSettings
@@ -23,71 +24,7 @@ if TYPE_CHECKING:
     from rundiff.engine.run import Execution
     from rundiff.engine.session import Session
 
-__all__ = ["Arguments", "Changes", "Options", "Sync", "changes", "storage_of", "sync"]
-
-
-class Options(TypedDict, total=False):
-    """The options of a sync: the keys of `rundiff.toml` and, with dashes, the flags of the command."""
-
-    types: Mapping[str, str]
-    delimiter: str
-    encoding: str
-    null: Sequence[str]
-    expected_rows: int
-    table: str
-    query: str
-    count_rows: bool
-    exclude: Sequence[str]
-    include: Sequence[str]
-    scope: Literal["full", "incremental", "partition"]
-    partition: Mapping[str, Any]
-    partition_by: Sequence[str]
-    partitions: Sequence[Any]
-    cursor: str
-    full_every: str
-    max_deletes: int
-    max_delete_percent: float
-    min_records: int
-    max_updates_percent: float
-    max_creates_percent: float
-    allow_empty: bool
-    max_drop_percent: float
-    sentinel: Mapping[str, Any]
-    on_guard: Literal["hold_deletes", "hold_run", "fail"]
-    approval_expires: str
-    on_invalid_key: Literal["skip", "quarantine", "fail"]
-    on_conflict: str | Callable[[list[dict[str, Any]]], dict[str, Any]]
-    on_lost_baseline: Literal["fail", "rebaseline", "resend"]
-    on_existing: Literal["overwrite", "keep", "fail"]
-    on_new_field: Literal["update", "fail"]
-    on_dropped_field: Literal["update", "fail"]
-    delete_after_misses: int
-    deleted_when: str
-    shared_table: bool
-    mode: Literal["mirror", "soft_delete", "append", "history"]
-    http_item: str | Callable[[SyncWriteRecord], str]
-    http_update: Literal["PATCH", "PUT"]
-    http_body: str | Callable[[SyncWriteRecord], Any]
-    http_batch: int
-    http_headers: Mapping[str, str]
-    http_secret_env: str
-    http_rate: float
-    http_timeout: float
-    http_attempts: int
-    http_concurrency: int
-    http_allow_private: bool
-    csv_formula_safe: bool
-    full_refresh: bool
-    batch_size: int
-    max_failures: int
-    wait: bool
-
-
-class Arguments(Options, total=False):
-    """The options of a sync, and where its state is kept other than in the home directory."""
-
-    database: str | None
-    signatures: str | None
+__all__ = ["Changes", "Sync", "changes", "storage_of", "sync"]
 
 
 class Sync:
@@ -105,8 +42,8 @@ class Sync:
             delivers.
         into: the table of a database destination.
         home: the home directory; else `RUNDIFF_HOME`, else `.rundiff`.
-        options: see `Options`; further, `database` and `signatures`, URLs of the database and the
-            signature store; else `RUNDIFF_DATABASE` and `RUNDIFF_SIGNATURES`, else the home directory.
+        options: see `rundiff.keywords.Options`; further, `database` and `signatures`, URLs of the database
+            and the signature store; else `RUNDIFF_DATABASE` and `RUNDIFF_SIGNATURES`, else the home directory.
 
     Raises:
         ConfigurationError: an option is unknown or its value does not fit.

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from rundiff.api import Arguments, storage_of
+from rundiff.api import storage_of
 from rundiff.engine.views import JoinedView
 from rundiff.engine.workspace import Workspace, open_sink
 from rundiff.errors import RundiffError
+from rundiff.keywords import Arguments
 from rundiff.model import RunResult
 from rundiff.project import ad_hoc
 

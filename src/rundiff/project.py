@@ -151,7 +151,7 @@ def load_project(path: Path | None, environ: Mapping[str, str]) -> Project:
             return Project(environ=environ)
     document = _parsed(path)
     _refuse_unknown(document, TOP_KEYS, PROJECT_FILE)
-    defaults = _with_http(_table(document, "defaults", "[defaults]"), "[defaults.http]")
+    defaults = _flattened(_table(document, "defaults", "[defaults]"), "defaults")
     _refuse_unknown(defaults, FILE_OPTIONS, f"[defaults] of {PROJECT_FILE}")
     syncs: dict[str, Mapping[str, Any]] = {}
     for name, table in _table(document, "sync", "[sync.NAME]").items():
@@ -160,7 +160,7 @@ def load_project(path: Path | None, environ: Mapping[str, str]) -> Project:
                 f"`{name}` stands in [sync] of {PROJECT_FILE}, which holds only tables: write [sync.NAME]."
             )
         check_name(name)
-        table = _with_http(table, f"[sync.{name}.http]")  # noqa: PLW2901 -- the same table, spelled otherwise
+        table = _flattened(table, f"sync.{name}")  # noqa: PLW2901 -- the same table, spelled otherwise
         _refuse_unknown(table, (*FLOW_KEYS, *FILE_OPTIONS), f"[sync.{name}] of {PROJECT_FILE}")
         syncs[name] = {**defaults, **table}
     top: dict[str, str | None] = {}
@@ -317,16 +317,15 @@ def _table(document: Mapping[str, Any], key: str, shown: str) -> Mapping[str, An
     return table
 
 
-def _with_http(table: Mapping[str, Any], shown: str) -> Mapping[str, Any]:
-    """Spell the keys of a table `http` as the options are called: `http_batch` for `batch`."""
-    if "http" not in table:
-        return table
-    options = dict(_table(table, "http", shown))
-    if not isinstance(options.get("body", ""), str):
-        # A body may be written as TOML, too.
-        options["body"] = msgspec.json.encode(options["body"]).decode()
-    rest = {key: value for key, value in table.items() if key != "http"}
-    return {**rest, **{f"http_{key}": value for key, value in options.items()}}
+def _flattened(table: Mapping[str, Any], shown: str) -> Mapping[str, Any]:
+    """Spell the keys of tables `http` and `kafka` as the options are called: `http_batch` for `batch`."""
+    flat = {key: value for key, value in table.items() if key not in ("http", "kafka")}
+    for kind in ("http", "kafka"):
+        for key, value in _table(table, kind, f"[{shown}.{kind}]").items():
+            # A body may be written as TOML, too.
+            is_body = (kind, key) == ("http", "body") and not isinstance(value, str)
+            flat[f"{kind}_{key}"] = msgspec.json.encode(value).decode() if is_body else value
+    return flat
 
 
 def _refuse_unknown(table: Mapping[str, Any], known: Sequence[str], where: str) -> None:

@@ -36,8 +36,9 @@ DEFAULT_EXCLUDE = (
 )
 """Fields that are not compared unless `exclude` or `include` say otherwise; matched in any case."""
 
-PARTICULAR = ("http_", "csv_")
+PARTICULAR = ("http_", "csv_", "kafka_")
 """What the options begin with that only one kind of destination knows."""
+_SECRET = ("http_headers", "kafka_options")
 
 
 def without_secrets(url: str) -> str:
@@ -172,6 +173,16 @@ class DestinationOptions(msgspec.Struct, frozen=True, kw_only=True):
     http_allow_private: bool = False
     csv_formula_safe: bool = False
     """Put an apostrophe before each text of a CSV file that a spreadsheet could take for a formula."""
+    kafka_value: Literal["change", "record", "debezium"] = "change"
+    """What a message holds: the object of the change stream, the record alone, or Debezium's envelope."""
+    kafka_tombstones: bool = True
+    """Follow a Debezium delete event by a tombstone, so that compaction forgets the key."""
+    kafka_transactions: bool = True
+    """Commit each batch with its watermark: each change once, for readers of committed messages."""
+    kafka_watermarks: str = "_rundiff_watermarks"
+    """The topic of the watermarks; transactional ids begin with its name."""
+    kafka_options: Mapping[str, str] = {}
+    """Properties of librdkafka's clients. They may hold secrets: never stored, logged or printed."""
     function: Any = None
     """A Python function or object that takes the changes; only from Python."""
 
@@ -182,7 +193,7 @@ class DestinationOptions(msgspec.Struct, frozen=True, kw_only=True):
             field.name: value
             for field in msgspec.structs.fields(DestinationOptions)
             if field.name.startswith(PARTICULAR)
-            and field.name != "http_headers"
+            and field.name not in _SECRET
             and (value := getattr(self, field.name)) != field.default
         }
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from tests.servers.kafka import KafkaServer
     from tests.servers.mariadb import MariadbServer
     from tests.servers.postgresql import PostgresqlServer
     from tests.servers.valkey import RedisServer
@@ -59,3 +60,12 @@ def mariadb_server() -> Iterator[MariadbServer]:
 def mariadb_url(mariadb_server: MariadbServer) -> str:
     """The URL of an empty database."""
     return mariadb_server.create_database()
+
+
+@pytest.fixture(scope="session")
+def kafka_server() -> Iterator[KafkaServer]:
+    """One broker for all tests, each with topics of its own; who kills it takes them all."""
+    from tests.servers.kafka import KafkaServer
+
+    with KafkaServer() as server:
+        yield server

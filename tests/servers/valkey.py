@@ -298,9 +298,9 @@ class Sentinel:
 class CuttingProxy:
     """Passes bytes to a port, and cuts connections after as many bytes as it is told."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, listening: int = 0) -> None:
         self._to = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", listening))
         self.port = int(self._listener.getsockname()[1])
         self._budget: int | None = None
         self._cuts = 0

@@ -47,8 +47,9 @@ def approve_command(invocation: Invocation, name: str, digest: str | None) -> in
         )
     invocation.require_home()
     url = invocation.project.destination_url(name)
-    # An API needs its headers, too.
-    options = invocation.project.destination(name) if url and url.startswith("http") else None
+    # An API needs its headers, too, and Kafka its client's properties.
+    with_options = url is not None and url.lower().startswith(("http", "kafka"))
+    options = invocation.project.destination(name) if with_options else None
     job = Job(
         name,
         lambda workspace, _: workspace.approve(name, digest, url, options),

@@ -30,6 +30,7 @@ _TABLES = {
 _APIS = {
     "http": "rundiff.destinations.http:open_api",
     "https": "rundiff.destinations.http:open_api",
+    "kafka": "rundiff.destinations.kafka:open_topic",
 }
 _FILES = {
     ".jsonl": "rundiff.destinations.stream:open_stream",
@@ -39,7 +40,7 @@ _FILES = {
 }
 _KNOWN = (
     "sqlite:///FILE, duckdb:///FILE, postgresql://USER:PASSWORD@HOST/DATABASE, mysql://USER:PASSWORD@HOST/DATABASE, "
-    "https://HOST/PATH, FILE.jsonl, FOLDER.parquet, FOLDER.csv, - for standard output"
+    "https://HOST/PATH, kafka://HOST/TOPIC, FILE.jsonl, FOLDER.parquet, FOLDER.csv, - for standard output"
 )
 
 

@@ -19,7 +19,7 @@ from rundiff.destinations.kinds import Kind, kind_of
 from rundiff.destinations.mixed import SAFE_INTEGER, decode, mixed_json
 from rundiff.destinations.spelling import hex_text, plain_text
 
-__all__ = ["base64_text", "change_lines", "json_text"]
+__all__ = ["base64_text", "change_lines", "joined", "json_text"]
 
 _TEXT = pa.large_string()
 
@@ -35,14 +35,14 @@ def json_text(array: pa.Array) -> pa.Array:
     return pc.fill_null(_RENDERERS[kind_of(array.type)](array), "null")
 
 
-def change_lines(target: Target, batch: ChangeBatch) -> pa.Array:
-    """Give each write record of a batch as one line of the change stream, newline included."""
+def change_lines(target: Target, batch: ChangeBatch, *, end: str = "\n") -> pa.Array:
+    """Give each write record of a batch as one line of the change stream, which ends in `end`."""
     records = batch.records
     last = batch.first_sequence + records.num_rows
     sequence = pc.cast(pa.array(np.arange(batch.first_sequence, last, dtype=np.int64)), _TEXT)
     head = f'{{"sync":{_quoted(target.sync)},"run":{batch.run},"sequence":'
     identity = f"{target.sync_id}/{batch.run}/"
-    return _joined(
+    return joined(
         head,
         sequence,
         f',"action":"{batch.action}","primary_key":',
@@ -57,12 +57,12 @@ def change_lines(target: Target, batch: ChangeBatch) -> pa.Array:
         _signatures(records.column("data_signature")),
         ',"idempotency_key":"' + _quoted(identity)[1:-1],
         sequence,
-        '"}\n',
+        f'"}}{end}',
     )
 
 
-def _joined(*parts: pa.Array | str) -> pa.Array:
-    """Join columns and constants row by row; a null in one of them makes the row null."""
+def joined(*parts: pa.Array | pa.Scalar | str) -> pa.Array:
+    """Join columns and constants row by row, as large_string; a null in one of them makes the row null."""
     pieces = [pa.scalar(part, _TEXT) if isinstance(part, str) else part for part in parts]
     return pc.binary_join_element_wise(*pieces, pa.scalar("", _TEXT))
 
@@ -72,7 +72,7 @@ def _quoted(text: str) -> str:
 
 
 def _signatures(array: pa.Array) -> pa.Array:
-    return pc.fill_null(_joined('"', hex_text(array), '"'), "null")
+    return pc.fill_null(joined('"', hex_text(array), '"'), "null")
 
 
 def _numbers(array: pa.Array) -> pa.Array:
@@ -82,7 +82,7 @@ def _numbers(array: pa.Array) -> pa.Array:
     beyond = pc.greater(array, pa.scalar(SAFE_INTEGER, array.type))
     if array.type == pa.int64():
         beyond = pc.or_(beyond, pc.less(array, -SAFE_INTEGER))
-    return pc.if_else(beyond, _joined('"', text, '"'), text) if pc.any(beyond).as_py() else text
+    return pc.if_else(beyond, joined('"', text, '"'), text) if pc.any(beyond).as_py() else text
 
 
 def _floats(array: pa.Array) -> pa.Array:
@@ -97,11 +97,11 @@ def _texts(array: pa.Array) -> pa.Array:
         # One by one, but only those that need it: Arrow has no function that escapes.
         escaped = [_quoted(value)[1:-1] for value in text.filter(ugly).to_pylist()]
         text = pc.replace_with_mask(text, ugly, pa.array(escaped, _TEXT))
-    return _joined('"', text, '"')
+    return joined('"', text, '"')
 
 
 def _spelled(array: pa.Array) -> pa.Array:
-    return _joined('"', plain_text(array), '"')
+    return joined('"', plain_text(array), '"')
 
 
 def _json(array: pa.Array) -> pa.Array:
@@ -115,7 +115,7 @@ def base64_text(array: pa.Array) -> pa.Array:
 
 
 def _binaries(array: pa.Array) -> pa.Array:
-    return _joined('"', base64_text(array), '"')
+    return joined('"', base64_text(array), '"')
 
 
 def _base64(value: bytes) -> str:
@@ -128,7 +128,7 @@ def _nested(array: pa.Array) -> pa.Array:
     if pa.types.is_map(array.type):
         return _maps(array)
     lengths = pc.fill_null(pc.list_value_length(array), 0)
-    return _masked(_joined("[", _listed(json_text(array.flatten()), lengths), "]"), array)
+    return _masked(joined("[", _listed(json_text(array.flatten()), lengths), "]"), array)
 
 
 def _listed(values: pa.Array, lengths: pa.Array) -> pa.Array:
@@ -150,7 +150,7 @@ def _structs(array: pa.Array) -> pa.Array:
         lead = ","
     if not parts:
         return _masked(pa.array(["{}"] * len(array), _TEXT), array)
-    return _masked(_joined(*parts, "}"), array)
+    return _masked(joined(*parts, "}"), array)
 
 
 def _maps(array: pa.Array) -> pa.Array:
@@ -162,9 +162,9 @@ def _maps(array: pa.Array) -> pa.Array:
     if lengths[~valid].any():  # a null may hide entries
         shown = pa.array(np.repeat(valid, lengths))
         keys, items = keys.filter(shown), items.filter(shown)
-    entries = _joined(_map_keys(keys), ":", json_text(items))
+    entries = joined(_map_keys(keys), ":", json_text(items))
     text = _listed(entries, pa.array(np.where(valid, lengths, 0)))
-    return _masked(_joined("{", text, "}"), array)
+    return _masked(joined("{", text, "}"), array)
 
 
 def _map_keys(keys: pa.Array) -> pa.Array:

