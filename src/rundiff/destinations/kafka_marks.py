@@ -2,7 +2,7 @@
 
 A mark is a message whose key names topic and sync, `{"topic": …, "sync_id": …}`, and whose value holds run,
 sequence and token. It is written in the transaction that writes a batch, so a reader of committed messages
-finds it exactly when it finds the batch; compaction keeps the last mark of each key (docs/decisions/0016).
+finds it exactly when it finds the batch; compaction keeps the last mark of each key (docs/decisions/0015).
 """
 
 from __future__ import annotations
