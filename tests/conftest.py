@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.memory import Memory
+
 pytest_plugins = ["tests.servers.fixtures"]
 
 settings.register_profile(
@@ -18,6 +20,13 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("suite")
+
+_memory = Memory.take()
+
+
+def pytest_unconfigure() -> None:
+    if _memory is not None:
+        _memory.release()
 
 
 @pytest.fixture(autouse=True)

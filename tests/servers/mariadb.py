@@ -159,8 +159,8 @@ class MariadbServer:
         self._end(signal.SIGKILL)
 
     def close(self) -> None:
-        """Stop and remove everything; may be called twice."""
-        self.stop()
+        """End it at once and remove everything; may be called twice."""
+        self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _end(self, how: signal.Signals) -> None:

@@ -120,8 +120,11 @@ class PostgresqlServer:
 
     def stop(self) -> None:
         """Shut down in order, ending open connections."""
+        self._end(signal.SIGINT)
+
+    def _end(self, how: signal.Signals) -> None:
         if self._process is not None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.send_signal(how)
             self._process.wait(_SECONDS)
             self._process = None
 
@@ -138,8 +141,8 @@ class PostgresqlServer:
             self._process = None
 
     def close(self) -> None:
-        """Stop and remove everything; may be called twice."""
-        self.stop()
+        """End it at once and remove everything; may be called twice."""
+        self._end(signal.SIGQUIT)  # unlike SIGKILL it leaves no shared memory behind
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _spawn(self) -> subprocess.Popen[bytes]:

@@ -28,6 +28,7 @@ from rundiff.database.joined import Share as Entry
 from rundiff.destinations.contract import Destination
 from rundiff.engine.flow import deliver_changes, failing, find_and_seal
 from rundiff.engine.gathering import WORKERS, GatheringFinder, SharesSource
+from rundiff.engine.joinable import check_name, check_run, refuse_one_reader
 from rundiff.engine.lost import Lost, refusal
 from rundiff.engine.reading import ReadingRules, read_all
 from rundiff.engine.recovery import recover
@@ -65,17 +66,6 @@ _PATIENCE = 15.0
 """Seconds to wait for a run that another worker is just beginning."""
 _POLL = 0.2
 _OWN_TO_THE_SEALER = ("name", "source", "destination", "guards", "batch_size", "wait", "named")
-_ONE_READER = (
-    "scope",
-    "partition",
-    "partition_by",
-    "partitions",
-    "cursor",
-    "full_every",
-    "sentinel",
-    "deleted_when",
-)
-"""Options that need one process to read the source."""
 _POLICIES_OF_WORKERS = ("on_conflict", "on_invalid_key", "on_lost_baseline")
 
 
@@ -101,8 +91,8 @@ class Joined:
 
         Raises `SyncBusy` while another run has the sync, and `ConfigurationError` if the workers disagree.
         """
-        _check(joining)
-        _refuse_one_reader(settings)
+        check_run(joining.run, joining.batches, joining.expected, joining.idle_seconds)
+        refuse_one_reader(settings)
         self._backends = backends
         self._settings = settings
         self._destination = destination
@@ -141,10 +131,19 @@ class Joined:
             try:
                 return self._begin(joining)
             except SyncBusy:
-                # Another worker may be beginning the same run; its lease ends when the run has begun.
-                if not self._settings.wait and time.monotonic() > deadline:
-                    raise
+                # Another worker may be beginning the same run; its lease ends when the run has begun. One that
+                # has begun is found; any other will keep the sync for longer than anyone wants to wait unasked.
+                if not self._settings.wait and (self._has_begun() or time.monotonic() > deadline):
+                    found = self._found(joining.run)
+                    if found is None:
+                        raise
+                    return found
                 time.sleep(_POLL)
+
+    def _has_begun(self) -> bool:
+        """Tell whether a joined run holds the sync, whichever it is."""
+        _, sync = refuse_other(self._backends, self._settings, self._destination, WORKERS)
+        return sync is not None and self._tables.holder(sync.sync_id) is not None
 
     def _found(self, run: str) -> JoinedRun | None:
         database = self._backends.database
@@ -231,7 +230,7 @@ class Joined:
         Raises `Fenced` if the run takes no more batches, and `SourceError` and its like if the records can't be
         read; nothing of the batch is kept then.
         """
-        _check_batch(batch)
+        check_name("a batch", batch)
         joined = self._current()
         have = {entry.batch for entry in self._tables.shares(joined.sync_id, joined.name)}
         if batch in have:
@@ -488,41 +487,6 @@ class Joined:
             self._tables.remove(joined)
             self._given_up = True
             self._drop(joined, names)
-
-
-def _check(joining: Joining) -> None:
-    _check_name("run", joining.run)
-    for batch in joining.batches or ():
-        _check_batch(batch)
-    if joining.batches is not None and len(set(joining.batches)) < len(joining.batches):
-        raise ConfigurationError("batches names a batch twice")
-    if joining.expected is not None and joining.expected < 1:
-        raise ConfigurationError("expected must be a number of batches from 1 on")
-    if not 1 <= joining.idle_seconds <= 30 * 86_400:
-        raise ConfigurationError("idle_seconds must be a number of seconds from 1 to 2592000")
-
-
-def _refuse_one_reader(settings: SyncSettings) -> None:
-    for name in settings.__struct_fields__:
-        value = getattr(settings, name)
-        if not isinstance(value, msgspec.Struct):
-            continue
-        unset = type(value)()
-        for field in value.__struct_fields__:
-            if field in _ONE_READER and getattr(value, field) != getattr(unset, field):
-                raise ConfigurationError(
-                    f"sync {settings.name}: a run of several workers reads the whole source, and {field} needs one "
-                    "process to read it; leave the option out, or use rundiff.sync"
-                )
-
-
-def _check_batch(batch: str) -> None:
-    _check_name("a batch", batch)
-
-
-def _check_name(what: str, name: object) -> None:
-    if not isinstance(name, str) or not name.isprintable() or not 1 <= len(name) <= 200:
-        raise ConfigurationError(f"the name of {what} must be a text of 1 to 200 printable characters")
 
 
 def _named(value: Any) -> Any:
