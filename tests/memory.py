@@ -37,7 +37,8 @@ class Memory:
         if free.f_bavail * free.f_frsize < _FREE_BYTES or _available() < _FREE_BYTES:
             return None
         memory = cls()
-        memory.folder.mkdir(mode=0o755)  # servers have accounts of their own
+        memory.folder.mkdir()
+        memory.folder.chmod(0o1777)  # as temporary folders are: servers run under accounts of their own
         os.environ["TMPDIR"] = str(memory.folder)
         tempfile.tempdir = None
         return memory
