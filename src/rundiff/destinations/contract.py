@@ -35,7 +35,7 @@ A destination with markers gives the one that it stands at by `advance(target, s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -44,7 +44,16 @@ import pyarrow as pa
 
 from rundiff.model import Action
 
-__all__ = ["Capabilities", "ChangeBatch", "Delivered", "Destination", "NotWritten", "Position", "Target"]
+__all__ = [
+    "Capabilities",
+    "ChangeBatch",
+    "Delivered",
+    "Destination",
+    "NotWritten",
+    "Position",
+    "Readable",
+    "Target",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +72,8 @@ class Capabilities:
     """Shows a run all at once, by `finish`; a broken delivery is repeated from sequence 1."""
     batch_records: int | None = None
     """The most records in one batch; None: as many as `batch_size` says."""
+    reads_back: bool = False
+    """Keeps `Readable`, too: tells what it holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,3 +203,27 @@ class Destination(Protocol):
 
     def close(self) -> None:
         """Let go of all resources."""
+
+
+class Readable(Destination, Protocol):
+    """A destination that tells what it holds, for `rundiff verify` and `rundiff adopt`.
+
+    Values come as text, spelled so that two values of one field are the same exactly if their texts are:
+    numbers in digits, times in ISO 8601 (with a blank for the `T`, perhaps), binary as `\\x` and hexadecimal
+    digits, lists and structs as JSON where that is what it keeps. Null is null.
+    """
+
+    def stored(self, target: Target, fields: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Give the row that stands for each record, in any order, as one snapshot.
+
+        The batches have those of `fields` that the target has. Rows of other writers are among them, and a
+        key that stands there more than once comes more than once. Raises `DestinationError` if there is no
+        such target.
+        """
+
+    def echo(self, target: Target, records: pa.RecordBatch) -> pa.RecordBatch:
+        """Say as what `stored` would give records if they were delivered; writes nothing.
+
+        The batch has those fields of `records` that the target has, in the same rows. Raises
+        `RecordsRefused` for values that it would refuse.
+        """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from rundiff.destinations.duckdb_types import holds, type_for, wire
+from rundiff.destinations.duckdb_types import holds, told, type_for, wire
 from rundiff.destinations.modes import Mode
 from rundiff.destinations.places import check_file, database_path
 from rundiff.destinations.sql import Database, SqlDestination
@@ -34,6 +34,7 @@ __all__ = ["DIALECT", "open_table"]
 _STAGE = '"temp"."main"."_rundiff_stage"'
 _MERGED = '"temp"."main"."_rundiff_merged"'
 _ARRIVED = "_rundiff_arrived"
+_READ_ROWS = 65_536
 
 _IN_PLACE = ("UPDATE {table} AS t SET {sets} FROM {stage} AS s WHERE {join}",)
 _REWRITE = (
@@ -85,6 +86,7 @@ DIALECT = Dialect(
     holds=holds,
     update=_update,
     delete="DELETE FROM {table} WHERE ({key}) IN (SELECT {staged_key} FROM {stage} AS s)",
+    told=told,
 )
 
 
@@ -169,6 +171,14 @@ class DuckdbConnection:
         """Run a query."""
         with self._translated():
             return self._raw.execute(sql, list(parameters)).fetchall()
+
+    def stream(self, expressions: Sequence[str], tail: str) -> Iterator[list[pa.Array]]:
+        """Read rows as Arrow."""
+        # Names, for expressions alike would be one column.
+        asked = ", ".join(f"{expression} AS c{n}" for n, expression in enumerate(expressions))
+        with self._translated():
+            for batch in self._raw.sql(f"SELECT {asked} {tail}").to_arrow_reader(_READ_ROWS):
+                yield [column.cast(pa.string()) for column in batch.columns]
 
     @contextmanager
     def transaction(self, *, writes: bool = True) -> Iterator[None]:

@@ -18,7 +18,7 @@ from rundiff.destinations.spelling import plain_text
 from rundiff.destinations.tables import Column, ExistingColumn
 from rundiff.errors import RecordsRefused
 
-__all__ = ["holds", "type_for", "wire"]
+__all__ = ["holds", "told", "type_for", "wire"]
 
 _EXACT_DIGITS = 15
 """Every decimal of so many digits comes back from a double unharmed (IEEE 754, DBL_DIG)."""
@@ -146,6 +146,15 @@ def wire(array: pa.Array, column: Column) -> pa.Array:
             f'The column "{column.name}" of the type {column.type} can\'t hold a value of the type {array.type} '
             "without changing it: change the column's type."
         ) from error
+
+
+def told(column_type: str) -> str:
+    """Say how a column is asked for its values as text (template); see `rundiff.destinations.readback`."""
+    if column_type == "BLOB":
+        return "'\\x' || hex({column})"
+    if column_type.endswith("]") or column_type.startswith(("STRUCT(", "MAP(", "UNION(")):
+        return "to_json({column})::VARCHAR"
+    return "CAST({column} AS VARCHAR)"
 
 
 def _whole_microseconds(array: pa.Array) -> pa.Array:

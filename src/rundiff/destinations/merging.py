@@ -81,7 +81,8 @@ class Writing:
         """Whether the table has a unique index on exactly the key."""
         return frozenset(map(self._fold, self.key)) in self.shape.unique
 
-    def _columns(self, names: Sequence[str]) -> list[Column]:
+    def columns(self, names: Sequence[str]) -> list[Column]:
+        """Give the table's columns of these fields; raises `DestinationError` if one is gone."""
         columns = []
         for name in names:
             existing = self.shape.columns.get(self._fold(name))
@@ -93,14 +94,14 @@ class Writing:
         return columns
 
     def _staged(self, values: Mapping[str, pa.Array]) -> _Statements:
-        columns, width = self._columns(list(values)), len(self.key)
+        columns, width = self.columns(list(values)), len(self.key)
         # Where the table has no index for the key, the stage gets it.
         indexed = 0 if self.shape.finds(frozenset(map(self._fold, self.key))) else width
         stage = self.connection.stage(columns, list(values.values()), indexed)
         return _Statements(self, stage, columns)
 
     def _append(self, values: Values) -> None:
-        self.connection.append(self.located, self._columns(list(values)), list(values.values()))
+        self.connection.append(self.located, self.columns(list(values)), list(values.values()))
 
     def _change(self, values: Values) -> None:
         """Set values in the rows that are there."""
@@ -116,7 +117,7 @@ class Writing:
 
     def _put(self, values: Values, *, new: bool) -> None:
         """Write whole rows over those that are there, and insert the others."""
-        columns, arrays = self._columns(list(values)), list(values.values())
+        columns, arrays = self.columns(list(values)), list(values.values())
         if self.connection.upsert(self.shape, columns, arrays, len(self.key)):
             return
         if new and self.direct and self.dialect.direct and self._unique:

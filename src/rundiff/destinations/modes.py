@@ -19,7 +19,17 @@ from rundiff.destinations.contract import ChangeBatch
 from rundiff.destinations.tables import Dialect
 from rundiff.errors import ConfigurationError
 
-__all__ = ["CURRENT", "MODE_FIELDS", "Mode", "check_clashes", "marks"]
+__all__ = [
+    "ACTION",
+    "CURRENT",
+    "DELETED_AT",
+    "MODE_FIELDS",
+    "RUN",
+    "SEQUENCE",
+    "Mode",
+    "check_clashes",
+    "marks",
+]
 
 DELETED_AT = "deleted_at"
 VALID_FROM, VALID_TO, CURRENT = "valid_from", "valid_to", "is_current"

@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rundiff.destinations.modes import Mode
-from rundiff.destinations.mysql_types import holds, key_type_for, literals, type_for
+from rundiff.destinations.mysql_reading import streamed
+from rundiff.destinations.mysql_types import holds, key_type_for, literals, told, type_for
 from rundiff.destinations.sql import REHEARSAL, Database, SqlDestination
 from rundiff.destinations.tables import (
     Column,
@@ -77,6 +78,7 @@ DIALECT = Dialect(
     holds=holds,
     update=lambda _: ("UPDATE {table} AS t JOIN {stage} AS s ON {join} SET {table_sets}",),
     delete="DELETE t FROM {table} AS t JOIN {stage} AS s ON {join}",
+    told=told,
     key_type_for=key_type_for,
     name_type="VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
     created=" ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4",
@@ -257,6 +259,11 @@ class MysqlConnection:
         with self._translated(staged), self._raw.cursor() as cursor:
             cursor.execute(sql)
             return cursor.rowcount, list(cursor.fetchall())
+
+    def stream(self, expressions: Sequence[str], tail: str) -> Iterator[list[pa.Array]]:
+        """Read rows as CSV that the server joins; see `mysql_reading`."""
+        with self._translated():
+            yield from streamed(self._raw, (expressions, tail), self.place)
 
     @contextmanager
     def transaction(self, *, writes: bool = True) -> Iterator[None]:

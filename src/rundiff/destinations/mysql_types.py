@@ -19,7 +19,7 @@ from rundiff.destinations.spelling import hex_text, plain_text
 from rundiff.destinations.tables import Column, ExistingColumn
 from rundiff.errors import RecordsRefused
 
-__all__ = ["holds", "key_type_for", "literals", "type_for"]
+__all__ = ["holds", "key_type_for", "literals", "told", "type_for"]
 
 _TEXT = pa.large_string()
 _EXACT_DIGITS = 15
@@ -105,6 +105,27 @@ def literals(array: pa.Array, column: Column) -> pa.Array:
             "without changing it: change the column's type."
         ) from error
     return pc.fill_null(spelled, "NULL")
+
+
+_TOLD = {
+    # A float would be written with six digits.
+    **dict.fromkeys(("float", "double"), "CAST({column} + 0e0 AS CHAR)"),
+    "bit": "CAST({column} + 0 AS CHAR)",
+    **dict.fromkeys(
+        ("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"),
+        "CONCAT('\\x', HEX({column}))",
+    ),
+    **dict.fromkeys(
+        ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "json", "enum", "set"),
+        "CONVERT({column} USING utf8mb4)",
+    ),
+}
+
+
+def told(column_type: str) -> str:
+    """Say how a column is asked for its values as text (template); see `rundiff.destinations.readback`."""
+    base = re.match(r"[a-z]+", column_type.lower())
+    return _TOLD.get("" if base is None else base[0], "CAST({column} AS CHAR)")
 
 
 def _form(arrow_type: pa.DataType, column_type: str) -> _Form | None:

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from rundiff.destinations.modes import Mode
-from rundiff.destinations.postgresql_types import holds, type_for, wire
+from rundiff.destinations.postgresql_types import holds, told, type_for, wire
 from rundiff.destinations.sql import Database, SqlDestination
 from rundiff.destinations.tables import (
     Column,
@@ -28,6 +28,7 @@ from rundiff.destinations.tables import (
     bound,
     quote,
 )
+from rundiff.destinations.texts import gathered, text_columns
 from rundiff.errors import DestinationError, MissingDriver, RecordsRefused
 from rundiff.servers import Server, parse_server
 
@@ -57,6 +58,7 @@ DIALECT = Dialect(
     holds=holds,
     update=lambda _: ("UPDATE {table} AS t SET {sets} FROM {stage} AS s WHERE {join}",),
     delete="DELETE FROM {table} AS t USING {stage} AS s WHERE {join}",
+    told=told,
     key_index="CREATE INDEX ON {table} ({key})",
     same='{staged}::text COLLATE "C" = {stored}::text COLLATE "C"',
     direct=True,
@@ -92,7 +94,8 @@ class PostgresqlConnection:
         self._raw = self._connect(server)
         with self._translated():
             self._raw.execute(
-                "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'"
+                "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; "
+                "SET extra_float_digits = 3; SET bytea_output = 'hex'"
             )
             # A source may take long to read meanwhile; older servers have no such setting.
             self._raw.execute(
@@ -222,6 +225,14 @@ class PostgresqlConnection:
         if not parameters:
             return cursor.execute(sql)
         return cursor.execute(bound(sql, lambda number: f"${number + 1}"), list(parameters))
+
+    def stream(self, expressions: Sequence[str], tail: str) -> Iterator[list[pa.Array]]:
+        """Copy rows out as CSV."""
+        asked = f"COPY (SELECT {', '.join(expressions)} {tail}) TO STDOUT (FORMAT csv)"
+        with self._translated(), self._raw.cursor() as cursor, cursor.copy(asked.encode()) as copy:
+            # By messages, each a row (PostgreSQL documentation, 55.2.7).
+            for chunk in gathered(map(bytes, copy)):
+                yield text_columns(chunk, len(expressions), self.place)
 
     @contextmanager
     def transaction(self, *, writes: bool = True) -> Iterator[None]:

@@ -18,7 +18,7 @@ from rundiff.destinations.spelling import hex_text, iso_date, plain_text
 from rundiff.destinations.tables import Column, ExistingColumn
 from rundiff.errors import RecordsRefused
 
-__all__ = ["holds", "type_for", "wire"]
+__all__ = ["holds", "told", "type_for", "wire"]
 
 _TEXT = pa.large_string()
 _EXACT_DIGITS = 15
@@ -95,6 +95,14 @@ def wire(array: pa.Array, column: Column) -> pa.Array:
             f'The column "{column.name}" of the type {column.type} can\'t hold a value of the type {array.type} '
             "without changing it: change the column's type."
         ) from error
+
+
+def told(column_type: str) -> str:
+    """Say how a column is asked for its values as text (template); see `rundiff.destinations.readback`."""
+    # As JSON, in which items can be told apart without PostgreSQL's own rules.
+    return (
+        "to_json({column})::text" if column_type.partition(" COLLATE ")[0].endswith("[]") else "{column}::text"
+    )
 
 
 def _form(arrow_type: pa.DataType, column_type: str) -> _Form | None:

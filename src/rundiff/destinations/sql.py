@@ -6,7 +6,7 @@ Each batch is written in the transaction that moves the watermark (design sectio
 # ruff: noqa: ARG002  # the contract fixes the arguments, whether a backend needs them or not
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from rundiff.destinations.contract import Capabilities, ChangeBatch, Position, T
 from rundiff.destinations.fields import check_fields, check_mode, check_name, check_shape
 from rundiff.destinations.merging import Writing
 from rundiff.destinations.modes import MODE_FIELDS, Mode, check_clashes
+from rundiff.destinations.readback import current_rows, echoed
 from rundiff.destinations.tables import Connection, Dialect, TableName, TableShape, quote
 from rundiff.destinations.watermarks import TABLE, Watermarks
 from rundiff.errors import ConfigurationError, DestinationError
@@ -61,6 +62,7 @@ class SqlDestination:
             # A record that is sent again would be one more version of it.
             upserts=self._mode.one_row,
             wants_previous=self._mode is Mode.APPEND,
+            reads_back=True,
         )
 
     @property
@@ -149,6 +151,29 @@ class SqlDestination:
         held = np.zeros(keys.num_rows, np.bool_)
         held[found] = True
         return pa.array(held)
+
+    def stored(self, target: Target, fields: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Read the current rows, on a connection of their own: `echo` may be asked meanwhile."""
+        connection = self._database.connect(False)
+        try:
+            shape = None if connection is None else connection.shape(self._table)
+            if connection is None or shape is None:
+                raise DestinationError(
+                    f'There is no table "{self._table.name}" in {self._database.address}: check --to and --into.'
+                )
+            table, names = (self._located(connection), shape), (target.primary_key, fields)
+            yield from current_rows(connection, self._dialect, table, self._mode, names)
+        finally:
+            if connection is not None:
+                connection.close()
+
+    def echo(self, target: Target, records: pa.RecordBatch) -> pa.RecordBatch:
+        """Send records through a temporary table with the columns of this one."""
+        connection = self._writable()
+        writing = self._open_writing(connection, target)
+        names = [n for n in records.schema.names if self._dialect.fold(n) in writing.shape.columns]
+        with connection.transaction(writes=False):
+            return echoed(connection, self._dialect, writing.columns(names), records.select(names))
 
     def prepare(self, target: Target, schema: pa.Schema) -> None:
         """Create the table, or add the columns that it lacks."""

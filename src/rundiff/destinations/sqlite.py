@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from rundiff.destinations.kinds import Kind, decimal_digits, kind_of
 from rundiff.destinations.modes import Mode
 from rundiff.destinations.places import check_file, database_path
 from rundiff.destinations.sql import Database, SqlDestination
-from rundiff.destinations.sqlite_values import affinity, storable
+from rundiff.destinations.sqlite_values import affinity, spelled_out, storable
 from rundiff.destinations.tables import (
     Column,
     Dialect,
@@ -31,6 +32,8 @@ from rundiff.errors import DestinationError, RecordsRefused
 __all__ = ["DIALECT", "open_table"]
 
 _BUSY_SECONDS = 30.0
+_READ_ROWS = 10_000
+_lenient = methodcaller("decode", "utf-8", "backslashreplace")
 _CACHE_KIB = 131_072
 _STAGE = 'temp."_rundiff_stage"'
 _EXACT_DIGITS = 15
@@ -122,6 +125,8 @@ DIALECT = Dialect(
     holds=_holds,
     update=lambda _: ("UPDATE {table} AS t SET {sets} FROM {stage} AS s WHERE {join}",),
     delete="DELETE FROM {table} WHERE ({key}) IN (SELECT {staged_key} FROM {stage} AS s)",
+    # Each value has a type of its own: they are spelled here, not by SQLite.
+    told=lambda _: "{column}",
     # Names of indexes are shared by the whole file.
     key_index="CREATE INDEX {index} ON {name} ({key})",
 )
@@ -220,6 +225,19 @@ class SqliteConnection:
         """Run a query."""
         with self._translated():
             return self._raw.execute(sql, parameters).fetchall()
+
+    def stream(self, expressions: Sequence[str], tail: str) -> Iterator[list[pa.Array]]:
+        """Read rows; bytes that are no UTF-8 are shown, and so differ from any text that was written."""
+        with self._translated():
+            cursor = self._raw.cursor()
+            before, self._raw.text_factory = self._raw.text_factory, _lenient
+            try:
+                cursor.execute(f"SELECT {', '.join(expressions)} {tail}")
+                # Python's driver gives values one by one; they are spelled by columns.
+                while rows := cursor.fetchmany(_READ_ROWS):
+                    yield [spelled_out(values) for values in zip(*rows, strict=True)]
+            finally:
+                self._raw.text_factory = before
 
     @contextmanager
     def transaction(self, *, writes: bool = True) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from rundiff.destinations.spelling import plain_text
 from rundiff.destinations.tables import Column
 from rundiff.errors import RecordsRefused
 
-__all__ = ["affinity", "storable"]
+__all__ = ["affinity", "spelled_out", "storable"]
 
 _EXACT_DOUBLE = 2**53
 _INT64_MAX = 2**63 - 1
@@ -59,6 +59,28 @@ def storable(array: pa.Array, column: Column) -> list[Any]:
         text = plain_text(array)
         return _objects(text) if stored_as == "BLOB" else _numbers(pc.cast(text, pa.float64()))
     return _CONVERSIONS.get(kind, _spelled)(array)
+
+
+def spelled_out(values: Sequence[Any]) -> pa.Array:
+    """Spell the values of a column, as SQLite gives them, as text; binary as `\\x` and hexadecimal digits."""
+    kinds = set(map(type, values)) - {type(None)}
+    if kinds <= {str}:
+        return pa.array(values, pa.string())
+    if kinds == {int}:
+        return pa.array(values, pa.int64()).cast(pa.string())
+    if kinds == {float}:
+        return pa.array(values, pa.float64()).cast(pa.string())
+    # One by one: a column of several types, or of bytes, for which Arrow has no hexadecimal digits.
+    return pa.array([None if value is None else _spell(value) for value in values], pa.string())
+
+
+def _spell(value: Any) -> str:
+    if isinstance(value, bytes):
+        return "\\x" + value.hex()
+    if isinstance(value, float):
+        text: str = pa.scalar(value, pa.float64()).cast(pa.string()).as_py()
+        return text
+    return str(value)
 
 
 def _objects(array: pa.Array) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -166,6 +166,8 @@ class Dialect:
     """The statements that write staged values over the rows that have their keys (templates)."""
     delete: str
     """The statement that deletes the rows that have the staged keys (template)."""
+    told: Callable[[str], str]
+    """How a `column` of a declared type is asked for its values as text (template); see `readback`."""
     key_type_for: Callable[[pa.DataType, int], str] | None = None
     """The column type to create for a field of a key of so many fields, where it is another."""
     name_type: str = "VARCHAR(255)"
@@ -205,6 +207,12 @@ class Connection(Protocol):
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run a query."""
+
+    def stream(self, expressions: Sequence[str], tail: str) -> Iterator[list[pa.Array]]:
+        """Run `SELECT expressions tail` and give its rows in parts: a text array for each expression.
+
+        Until the last part is taken, the connection is busy with it.
+        """
 
     def transaction(self, *, writes: bool = True) -> AbstractContextManager[None]:
         """Begin; commit when the block ends well, else roll back."""
