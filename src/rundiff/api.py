@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import msgspec
 
-from rundiff.engine.views import FieldSchema, HeldSet, HistoryEntry, Plan
+from rundiff.engine.views import FieldSchema, HeldSet, HistoryEntry, Plan, Verification
 from rundiff.engine.workspace import Workspace
 from rundiff.errors import ConfigurationError, RundiffError
 from rundiff.keywords import Arguments
@@ -106,6 +106,16 @@ class Sync:
         """
         with self._workspace() as workspace:
             return workspace.retry(self.name, key, self._settings.destination)
+
+    def verify(self, *, repair: bool = False, limit: int = 20) -> Verification:
+        """Compare what the destination's table holds with the baseline, row by row.
+
+        With `repair`, rows that drifted or are missing are written again, in a run of its own. `limit` is
+        how many keys of each kind of difference are given. Raises `ConfigurationError` for a destination
+        that can't be read back.
+        """
+        with self._workspace() as workspace:
+            return workspace.verify(self.name, repair=repair, limit=limit, settings=self._settings)
 
     def discard_record(self, key: Mapping[str, Any]) -> int:
         """Drop what is set aside of one record, and give the number of entries.

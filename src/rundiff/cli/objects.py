@@ -17,6 +17,7 @@ from rundiff.engine.views import (
     Plan,
     RunView,
     SyncView,
+    Verification,
 )
 from rundiff.model import RunResult
 
@@ -31,6 +32,7 @@ __all__ = [
     "result_object",
     "run_object",
     "sync_object",
+    "verification_object",
 ]
 
 
@@ -178,6 +180,20 @@ def history_object(entry: HistoryEntry) -> dict[str, Any]:
 def field_object(field: FieldSchema) -> Mapping[str, Any]:
     """Describe one field."""
     return {"name": field.name, "type": field.type, "role": field.role}
+
+
+def verification_object(found: Verification) -> dict[str, Any]:
+    """Describe what a verification found, with its sample."""
+    sample = [
+        {
+            "difference": one.kind,
+            "primary_key": jsonable(one.primary_key),
+            "expected": dict(one.expected),
+            "found": dict(one.found),
+        }
+        for one in found.sample
+    ]
+    return {**found.as_json(), "sample": sample, "error": None}
 
 
 def _time(value: datetime | None) -> str | None:

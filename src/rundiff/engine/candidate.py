@@ -46,6 +46,7 @@ __all__ = [
     "memory_of",
     "newer_entries",
     "publish",
+    "reflag",
 ]
 
 OVERLAY_SHARE = 0.2
@@ -228,11 +229,16 @@ def newer_entries(
             # Where there are both, those of new keys stand first.
             parts += (table if kept else table.slice(0, changes.findings.extra_entries)).to_batches()
         added += changes.findings.extra_entries
+    return segment_of(parts), added
+
+
+def segment_of(parts: Sequence[pa.RecordBatch]) -> Segment:
+    """Gather entries in any order in memory, sorted."""
     schema = entry_shape(*(part.schema for part in parts))
     alike = [with_shape(pa.Table.from_batches([part]), schema) for part in parts]
     table = pa.concat_tables(alike) if alike else schema.empty_table()
     order = argsort(words(table.column("primary_key_signature")))
-    return Segment(table.take(pa.array(order)).combine_chunks().to_batches(), schema), added
+    return Segment(table.take(pa.array(order)).combine_chunks().to_batches(), schema)
 
 
 def _unknown_deletions(changes: ChangeSet, baseline: Baseline) -> int:
@@ -291,6 +297,28 @@ def compact(store: SignatureStore, baseline: Baseline, generation: int) -> Manif
     compacted = structs.replace(manifest, base=base, overlay=None, generation=generation)
     publish(store, compacted)
     return compacted
+
+
+def reflag(
+    store: SignatureStore, baseline: Baseline, changed: Sequence[tuple[np.ndarray, int]], generation: int
+) -> Manifest:
+    """Give live entries, by their positions, other flags: a baseline that is otherwise the same."""
+    manifest = baseline.manifest
+    assert manifest is not None  # noqa: S101 -- there are entries
+    parts = []
+    for positions, flags in changed:
+        for batch in baseline.take(positions).to_batches():
+            at = batch.schema.get_field_index("flags")
+            column = pa.array(np.full(batch.num_rows, flags, dtype=np.uint8))
+            parts.append(batch.set_column(at, batch.schema.field(at), column))
+    newer = segment_of(parts)
+    folder = store.workspace(manifest.sync_id)
+    schema = entry_shape(newer.schema, baseline.overlay.schema)
+    overlay = _write(folder, "overlay", schema, merged(newer, baseline.overlay, keep_deleted=True))
+    store.put(manifest.sync_id, folder / overlay.name)
+    flagged = structs.replace(manifest, overlay=overlay, generation=generation)
+    publish(store, flagged)
+    return flagged
 
 
 def logged_keys(changes: ChangeSet, keys: Collection[bytes]) -> set[bytes]:

@@ -27,7 +27,7 @@ from rundiff.errors import ConfigurationError, StateChanged, StorageError
 from rundiff.settings import DestinationOptions, SyncSettings
 from rundiff.sources import open_source
 
-__all__ = ["preview", "refuse_other_plan", "unpack"]
+__all__ = ["preview", "refuse_other_plan", "refuse_unfinished", "unpack"]
 
 _PLAN = "plan.json"
 _KIND = "rundiff plan 1"
@@ -59,7 +59,7 @@ def preview(backends: Backends, settings: SyncSettings, destination: Destination
         folder = above / "changes"
         folder.mkdir()
         if sync is not None:
-            _refuse_unfinished(backends, sync)
+            refuse_unfinished(backends, sync)
         started = start(backends, settings, (destination, target), sync)
         changes = Finder(
             backends=backends,
@@ -85,7 +85,8 @@ def preview(backends: Backends, settings: SyncSettings, destination: Destination
         shutil.rmtree(above, ignore_errors=True)
 
 
-def _refuse_unfinished(backends: Backends, sync: StoredSync) -> None:
+def refuse_unfinished(backends: Backends, sync: StoredSync) -> None:
+    """Refuse to look at a destination that a run was cut off delivering to; raises `StateChanged`."""
     delivering = [run.run for run in backends.database.unfinished(sync.sync_id) if run.status == "delivering"]
     if delivering:
         raise StateChanged(

@@ -91,8 +91,8 @@ class Execution:
         changes = ChangeSet(folder, findings)
         if looked is not None and not findings.whole:
             self.settled |= looked_at(self._before(), self.baseline, looked)
-        if self.run.kind is RunKind.RETRY:
-            # It reads nothing, and so judges nothing that is held.
+        if self.run.kind in (RunKind.RETRY, RunKind.REPAIR):
+            # They read nothing, and so judge nothing that is held.
             held = self._sync.held
         store = self.session.backends.store
         # Past the store's, too, which is ahead where the database was restored from an older copy.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ from rundiff.model import Action, Counts, RunResult
 
 __all__ = [
     "Change",
+    "Difference",
     "FieldSchema",
     "Flapping",
     "FlappingRecord",
@@ -21,6 +22,7 @@ __all__ = [
     "Progress",
     "RunView",
     "SyncView",
+    "Verification",
 ]
 
 
@@ -200,3 +202,66 @@ class FieldSchema:
     """The pinned type."""
     role: str
     """`key`, `compared` or `excluded`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One row of a destination that is not what the baseline says."""
+
+    kind: str
+    """`drifted`, `missing`, `repeated` (several rows of one key) or `foreign` (the baseline lacks the key)."""
+    primary_key: Mapping[str, Any]
+    expected: Mapping[str, str | None] = field(default_factory=dict)
+    """Of a drifted row: what was delivered in the fields that differ, as the destination spells it; empty
+    where the record is not known any more."""
+    found: Mapping[str, str | None] = field(default_factory=dict)
+    """What stands there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What `rundiff verify` found. Rows of other writers count as `foreign`, and are no difference."""
+
+    sync: str
+    records: int
+    """Live keys of the baseline: `agreed` + `drifted` + `missing` + `repeated` + `unverified`."""
+    rows: int
+    """Rows of the destination that stand for records."""
+    agreed: int
+    drifted: int
+    missing: int
+    repeated: int
+    foreign: int
+    unverified: int
+    """Rows that can't be compared: what was delivered is not known, and a value can't be read back."""
+    unread: tuple[str, ...] = ()
+    """Fields with values that can't be read back as their type; they are compared by their spelling."""
+    assumed: int = 0
+    """Entries that are still taken for granted, after this."""
+    confirmed: int = 0
+    """Entries that were, and proved right."""
+    unrepaired: int = 0
+    """With a repair: rows whose data is not known; the next run that reads them writes them."""
+    sample: Sequence[Difference] = ()
+    repair: RunResult | None = None
+    warnings: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def differences(self) -> int:
+        """How many keys are not as the baseline says."""
+        return self.drifted + self.missing + self.repeated
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the object that `--json` prints, without the sample."""
+        names = (
+            *("sync", "records", "rows", "agreed", "drifted", "missing", "repeated", "foreign", "unverified"),
+            *("assumed", "confirmed", "unrepaired"),
+        )
+        return {
+            **{name: getattr(self, name) for name in names},
+            "unread": list(self.unread),
+            "seconds": round(self.seconds, 3),
+            "warnings": list(self.warnings),
+            "repair": None if self.repair is None else self.repair.as_json(),
+        }

@@ -22,6 +22,7 @@ from rundiff.engine.views import (
     Progress,
     RunView,
     SyncView,
+    Verification,
 )
 from rundiff.errors import ConfigurationError
 from rundiff.model import RunResult
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from rundiff.engine.session import Backends, Session
 
 __all__ = ["Workspace"]
+
+SAMPLES = 20
+"""Keys of each kind that `verify` gives, unless another number is asked for."""
 
 ProgressHook = Callable[[Progress], None]
 
@@ -187,6 +191,30 @@ class Workspace:
         with self._take(name, open_sink(settings.destination, refuse_caller=name)) as session:
             recover(session, settings)
             return retry(session, settings, key)
+
+    def verify(
+        self,
+        name: str,
+        *,
+        repair: bool = False,
+        limit: int = SAMPLES,
+        settings: SyncSettings | None = None,
+        destination: DestinationOptions | None = None,
+    ) -> Verification:
+        """Compare what the destination holds with the baseline; with `repair`, write what differs again.
+
+        `limit` is how many keys of each kind are given as samples. `settings`, or only its `destination`,
+        bring back what is not stored, such as secrets and guards. Raises `ConfigurationError` for
+        destinations that can't be read back.
+        """
+        from rundiff.engine import repairing
+        from rundiff.engine.recovery import recover
+
+        chosen = settings or self._stored_settings(name, None, destination)
+        with self._take(name, open_sink(chosen.destination, refuse_caller=name)) as session:
+            if repair:
+                recover(session, chosen)
+            return repairing.verify(session, chosen, repair=repair, limit=limit)
 
     def discard_record(self, name: str, key: Mapping[str, Any]) -> int:
         """Drop what is set aside of one record, and give the number of entries."""
