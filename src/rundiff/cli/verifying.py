@@ -24,7 +24,9 @@ SAMPLES = 20
 
 @click.command("verify", short_help="Compare what a destination holds with the baseline.")
 @click.argument("names", nargs=-1, metavar="[NAME | SOURCE]...")
-@click.option("--repair", is_flag=True, help="Write rows that drifted or are missing again, in a run of its own.")
+@click.option(
+    "--repair", is_flag=True, help="Write rows that drifted or are missing again, in a run of its own."
+)
 @click.option(
     "--limit",
     type=click.IntRange(min=0),
@@ -62,7 +64,9 @@ def _one(
 ) -> int:
     repair, limit, to = options
     try:
-        settings = invocation.project.settings(name) if to is None and name in invocation.project.syncs else None
+        settings = (
+            invocation.project.settings(name) if to is None and name in invocation.project.syncs else None
+        )
         found = workspace.verify(
             name,
             repair=repair,

@@ -25,7 +25,9 @@ def streamed(raw: Any, query: tuple[Sequence[str], str], place: str) -> Iterator
 
     expressions, tail = query
     # Every value in quotes, nulls as nothing; a null line is one that the server could not join.
-    quoted = [f"IF({one} IS NULL, '', CONCAT('\"', REPLACE({one}, '\"', '\"\"'), '\"'))" for one in expressions]
+    quoted = [
+        f"IF({one} IS NULL, '', CONCAT('\"', REPLACE({one}, '\"', '\"\"'), '\"'))" for one in expressions
+    ]
     line = f"CAST(CONCAT({', '.join(_between(quoted))}) AS BINARY)"
     with closing(raw.cursor(SSCursor)) as cursor:
         cursor.execute(f"SELECT {line} {tail}")

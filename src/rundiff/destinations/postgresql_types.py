@@ -101,7 +101,9 @@ def told(column_type: str) -> str:
     """Say how a column is asked for its values as text (template); see `rundiff.destinations.readback`."""
     # As JSON, in which items can be told apart without PostgreSQL's own rules.
     return (
-        "to_json({column})::text" if column_type.partition(" COLLATE ")[0].endswith("[]") else "{column}::text"
+        "to_json({column})::text"
+        if column_type.partition(" COLLATE ")[0].endswith("[]")
+        else "{column}::text"
     )
 
 

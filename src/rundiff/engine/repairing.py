@@ -78,7 +78,9 @@ def verify(session: Session, settings: SyncSettings, *, repair: bool, limit: int
     if not whole_run_held and len(confirmed) + len(unknown):
         # Another baseline would make a held run void.
         _reflag(session, known.baseline, [(confirmed, 0), (unknown, FLAG_UNCERTAIN)])
-    made = _repair(session, settings, ChangeSet(folder, _findings(session, known, changes))) if changes else None
+    made = (
+        _repair(session, settings, ChangeSet(folder, _findings(session, known, changes))) if changes else None
+    )
     return replace(
         _told(known, found, name, limit),
         confirmed=0 if whole_run_held else len(confirmed),
@@ -122,7 +124,8 @@ def _known(session: Session, settings: SyncSettings, destination: Readable) -> K
 def _marked(baseline: Baseline, positions: Ints) -> Ints:
     """Pick the entries that are assumed, or of unknown outcome."""
     flags = baseline.column_at("flags", positions)
-    return positions[(flags & (FLAG_ASSUMED | FLAG_UNCERTAIN)) != 0]
+    marked: Ints = positions[(flags & (FLAG_ASSUMED | FLAG_UNCERTAIN)) != 0]
+    return marked
 
 
 def _assumed(baseline: Baseline) -> int:
@@ -212,9 +215,7 @@ def _repair(session: Session, settings: SyncSettings, changes: ChangeSet) -> Run
         execution.begin_from(start(session.backends, settings, where, session.sync))
         findings = structs.replace(changes.findings, manifest=session.sync.manifest)
         updates = findings.counts["updated"]
-        figures = Figures(
-            baseline=findings.baseline_records, read=0, creates=0, updates=updates, deletes=0
-        )
+        figures = Figures(baseline=findings.baseline_records, read=0, creates=0, updates=updates, deletes=0)
         verdict = judge(figures, settings.guards)
         if verdict.hold_run is not None:
             expires = parse_duration(settings.guards.approval_expires, "approval_expires")
@@ -231,7 +232,9 @@ def _repair(session: Session, settings: SyncSettings, changes: ChangeSet) -> Run
 def _told(known: Known, found: Compared, name: str, limit: int) -> Verification:
     drifted, [repeated] = found.drifted[0], found.repeated
     chosen = {
-        "drifted": [*list(found.drifts), *(p for p in drifted[:limit].tolist() if p not in found.drifts)][:limit],
+        "drifted": [*list(found.drifts), *(p for p in drifted[:limit].tolist() if p not in found.drifts)][
+            :limit
+        ],
         "missing": found.missing[:limit].tolist(),
         "repeated": repeated[:limit].tolist(),
     }

@@ -6,7 +6,7 @@ Not every type can be read from every spelling; what can't is said, and never ta
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,23 +63,14 @@ def read_back(texts: pa.RecordBatch, pins: Mapping[str, str]) -> ReadBack:
 def _read(texts: pa.Array, target: pa.DataType) -> tuple[pa.Array, Mask | None]:
     if texts.null_count == len(texts):
         return pa.nulls(len(texts), target), None
-    if pa.types.is_string(target):
-        return texts, None
-    if target == pa.json_():
-        return pa.ExtensionArray.from_storage(target, texts), None
     if pa.types.is_null(target) or not readable_type(target):
         return pa.nulls(len(texts), target), _valid(texts)
-    if pa.types.is_binary(target):
-        return _binary(texts)
-    if pa.types.is_boolean(target):
-        return _boolean(texts)
-    if pa.types.is_nested(target):
-        return _nested(texts, target)
-    if pa.types.is_timestamp(target):
-        return _timestamp(texts, target)
-    if pa.types.is_integer(target) or pa.types.is_float64(target):
-        return _number(texts, target)
-    return _fitted(texts, target)
+    read = next((read for test, read in _READERS if test(target)), _fitted)
+    return read(texts, target)
+
+
+def _texts(texts: pa.Array, _: pa.DataType) -> tuple[pa.Array, None]:
+    return texts, None
 
 
 def _valid(texts: pa.Array) -> Mask:
@@ -111,13 +102,16 @@ def _number(texts: pa.Array, target: pa.DataType) -> tuple[pa.Array, Mask | None
     return _fitted(texts, target)
 
 
-def _boolean(texts: pa.Array) -> tuple[pa.Array, Mask | None]:
-    true, known = pc.is_in(texts, value_set=_TRUE), pc.is_in(texts, value_set=pa.concat_arrays([_TRUE, _FALSE]))
+def _boolean(texts: pa.Array, _: pa.DataType) -> tuple[pa.Array, Mask | None]:
+    true, known = (
+        pc.is_in(texts, value_set=_TRUE),
+        pc.is_in(texts, value_set=pa.concat_arrays([_TRUE, _FALSE])),
+    )
     bad = pc.and_(texts.is_valid(), pc.invert(known)).to_numpy(zero_copy_only=False)
     return pc.if_else(known, true, pa.scalar(None, pa.bool_())), bad
 
 
-def _binary(texts: pa.Array) -> tuple[pa.Array, Mask | None]:
+def _binary(texts: pa.Array, _: pa.DataType) -> tuple[pa.Array, Mask | None]:
     # One by one: Arrow reads no hexadecimal digits.
     values = [None if text is None else _unhexed(text) for text in texts.to_pylist()]
     array = pa.array(values, pa.binary())
@@ -196,4 +190,19 @@ def _fits(value: Any, target: pa.DataType) -> bool:
     wanted: dict[bool, Any] = {True: str, False: bool}
     if pa.types.is_string(target) or pa.types.is_boolean(target):
         return isinstance(value, wanted[bool(pa.types.is_string(target))])
-    return isinstance(value, int if pa.types.is_int64(target) else int | float) and not isinstance(value, bool)
+    return isinstance(value, int if pa.types.is_int64(target) else int | float) and not isinstance(
+        value, bool
+    )
+
+
+_Reader = Callable[[pa.Array, pa.DataType], tuple[pa.Array, Mask | None]]
+_READERS: tuple[tuple[Callable[[pa.DataType], bool], _Reader], ...] = (
+    (pa.types.is_string, _texts),
+    (pa.types.is_binary, _binary),
+    (pa.types.is_boolean, _boolean),
+    (pa.types.is_nested, _nested),
+    (pa.types.is_timestamp, _timestamp),
+    (pa.types.is_integer, _number),
+    (pa.types.is_float64, _number),
+)
+"""How each type is read; all others as a source of text reads them."""

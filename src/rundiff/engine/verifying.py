@@ -103,7 +103,8 @@ class _Suspects:
     def full(self) -> bool:
         """Whether there are enough to read the write log for."""
         rows = sum(batch.num_rows for batch in self.texts)
-        return rows >= CHUNK or sum(batch.nbytes for batch in self.texts) >= CHUNK_BYTES
+        size: int = sum(batch.nbytes for batch in self.texts)
+        return rows >= CHUNK or size >= CHUNK_BYTES
 
 
 def compare_rows(known: Known, limit: int) -> Compared:
@@ -134,9 +135,7 @@ class _Comparison:
         if not named.all():
             self._unnamed.append(texts.filter(pa.array(~named)))
             texts, back = texts.filter(pa.array(named)), _only(back, named)
-        keys, data = sign_both(
-            back.records, (known.primary_key, known.manifest.fields), known.signing_key
-        )
+        keys, data = sign_both(back.records, (known.primary_key, known.manifest.fields), known.signing_key)
         signatures = data.signatures
         if signatures.null_count:
             signatures = pc.if_else(signatures.is_valid(), signatures, pa.scalar(NOTHING, SIGNATURE))
@@ -206,9 +205,7 @@ class _Comparison:
         """Find the rows whose keys can't be read among the missing ones: by how those would be spelled."""
         key = list(self._known.primary_key)
         texts = pa.Table.from_batches(self._unnamed).combine_chunks().to_batches()[0]
-        waiting = {
-            tuple(row.values()): number for number, row in enumerate(texts.select(key).to_pylist())
-        }
+        waiting = {tuple(row.values()): number for number, row in enumerate(texts.select(key).to_pylist())}
         for entries in _entries(self._known.baseline, missing):
             keys = pa.RecordBatch.from_struct_array(entries.batch.column("primary_key"))
             told = self._echoed(keys.select(key))
