@@ -20,17 +20,17 @@ from rundiff.compare.guards import Figures, judge
 from rundiff.destinations.contract import Destination, Readable
 from rundiff.engine.candidate import reflag
 from rundiff.engine.changeset import ChangeSet, Findings
-from rundiff.engine.finding import lost_sentence
 from rundiff.engine.flow import deliver_changes, failing
 from rundiff.engine.log import UPDATES, LogWriter, log_schema
+from rundiff.engine.lost import refusal
 from rundiff.engine.planning import refuse_unfinished
-from rundiff.engine.previous import PreviousRecords
+from rundiff.engine.previous import PreviousRecords, logs_of
 from rundiff.engine.run import Execution
 from rundiff.engine.session import Session, StoredDestination
 from rundiff.engine.starting import start
 from rundiff.engine.verifying import CHUNK, Compared, Drift, Known, compare_rows, keys_at
 from rundiff.engine.views import Difference, Verification
-from rundiff.errors import BaselineLost, ConfigurationError, StateChanged, SyncMismatch
+from rundiff.errors import ConfigurationError, StateChanged, SyncMismatch
 from rundiff.model import BaselineState, Counts, RunKind, RunResult
 from rundiff.options import parse_duration
 from rundiff.settings import SyncSettings
@@ -105,7 +105,7 @@ def _known(session: Session, settings: SyncSettings, destination: Readable) -> K
     name = session.sync.name
     started = start(session.backends, settings, (session.destination, session.target), session.sync)
     if started.state is BaselineState.LOST:
-        raise BaselineLost(lost_sentence(name, started.lost_reason or "unknown"))
+        raise refusal(name, started.lost)
     manifest = started.baseline.manifest
     if manifest is None:
         raise ConfigurationError(
@@ -115,7 +115,7 @@ def _known(session: Session, settings: SyncSettings, destination: Readable) -> K
         baseline=started.baseline,
         manifest=manifest,
         signing_key=session.backends.signing_key,
-        previous=PreviousRecords(session.log),
+        previous=PreviousRecords(logs_of(session.backends.log, session.sync.sync_id)),
         destination=destination,
         target=session.target,
     )
@@ -193,6 +193,7 @@ def _findings(session: Session, known: Known, updates: int) -> Findings:
         baseline=str(BaselineState.FOUND),
         baseline_records=known.baseline.live,
         fields=manifest.fields,
+        form=manifest.form,
         pins=manifest.pins,
         # What earlier readings found stays as it is: a repair reads no source.
         complete=False,
