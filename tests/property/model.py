@@ -108,6 +108,8 @@ class Step:
     """In partition scope: the partitions that are named; None: those that turn up."""
     complete: bool = True
     max_deletes: int | None = None
+    max_updates_percent: float | None = None
+    max_creates_percent: float | None = None
     on_guard: str = "hold_deletes"
 
 
@@ -163,15 +165,18 @@ class ScopedModel:
         gone = due | marked
         many = step.max_deletes is not None and len(gone) > step.max_deletes
         hold = bool(gone) and (many or (doubtful and bool(due)))
-        if hold and step.on_guard == "fail":
+        whole = self._too_many(step, outcome)
+        if (hold or whole) and step.on_guard == "fail":
             return Judged(refused=True)
-        if hold and step.on_guard == "hold_run":
+        if whole or (hold and step.on_guard == "hold_run"):
             self.held_run = (
                 {key: row for key, row in after.items() if key not in gone},
                 {key: count for key, count in misses.items() if key not in gone},
             )
             self.held = set()
             outcome.deletes, outcome.whole_run_held = gone, True
+            # What would hold the deletions by itself is told as well.
+            outcome.held = len(gone) if hold and step.on_guard == "hold_deletes" else 0
             return outcome
         kept = {key for key in self.held if key not in winners and key not in judged}
         if hold:
@@ -186,10 +191,19 @@ class ScopedModel:
         self.held_run, self.records, self.misses, self.began = None, after, misses, True
         return outcome
 
+    def _too_many(self, step: Step, found: Judged) -> bool:
+        """Say whether a guard on updates or creates holds the whole run."""
+        covered = len(self.records if step.scope == "incremental" else self._covered(step))
+        limits = ((found.updates, step.max_updates_percent), (found.creates, step.max_creates_percent))
+        return any(
+            covered > 0 and limit is not None and 100 * len(keys) / covered > limit for keys, limit in limits
+        )
+
     def _judged(self, step: Step) -> set[Any]:
         """Give the keys of which the run can tell whether the source has them."""
-        if not step.complete or step.scope == "incremental":
-            return set()
+        return self._covered(step) if step.complete and step.scope != "incremental" else set()
+
+    def _covered(self, step: Step) -> set[Any]:
         if step.scope == "full":
             return set(self.records)
         covered = {row["part"] for row in step.rows} if step.named is None else set(step.named)
@@ -206,3 +220,7 @@ class ScopedModel:
             del self.records[key]
             self.misses.pop(key, None)
         return gone
+
+    def discard(self) -> None:
+        """Drop what is held."""
+        self.held_run, self.held = None, set()

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rundiff
+from rundiff.settings import Storage
 from tests.property.model import Model, Outcome, content, plain
 
 NUMBERS = st.sampled_from([0, 1, 1.0, Decimal("1.00"), 2, 2.5, Decimal("2.5"), -0.0])
@@ -57,47 +58,52 @@ def keys_of(model: Model, records: Sequence[rundiff.SyncWriteRecord], action: st
 
 @given(history=extracts, strategy=strategies)
 def test_changes_follow_the_model(history: list[list[dict[str, Any]]], strategy: str) -> None:
-    model = ComparedModel(["id"])
     with tempfile.TemporaryDirectory() as home:
-        for extract in history:
-            before = dict(model.records)
-            expected = model.run(extract, strategy)
-            changes = rundiff.changes(
-                extract,
-                primary_key="id",
-                name="s",
-                home=home,
-                on_conflict=strategy,
-                on_dropped_field="update",
-            )
-            records = list(changes)
-            assert keys_of(model, records, "delete") == expected.deletes
-            assert keys_of(model, records, "update") == expected.updates
-            assert keys_of(model, records, "create") == expected.creates
-            order = [(r.destination_action, r.primary_key_signature) for r in records]
-            rank = {"delete": 0, "update": 1, "create": 2}
-            assert order == sorted(order, key=lambda item: (rank[item[0]], item[1]))
-            assert [r.sequence for r in records] == list(range(1, len(records) + 1))
-            assert changes.result is not None
-            counts = changes.result.counts
-            assert (counts.unchanged, counts.duplicates, counts.conflicts, counts.invalid_keys) == (
-                expected.unchanged,
-                expected.duplicates,
-                expected.conflicts,
-                expected.invalid,
-            )
-            assert (counts.records_read, counts.deletes_held) == (len(extract), expected.held)
-            for record in records:
-                key = model.key_of(record.primary_key)
-                wanted = before[key] if record.destination_action == "delete" else model.records[key]
-                assert record.data is not None
-                assert content(compared(record.data)) == content(compared(dict(wanted)))
-                if record.destination_action == "update":
-                    old, new = compared(dict(before[key])), compared(dict(wanted))
-                    differing = {
-                        n for n in {*old, *new} if plain(old.get(n)) != plain(new.get(n)) and n != "id"
-                    }
-                    assert set(record.changed_fields or ()) == differing
+        follow_changes(Storage(home=home), "s", history, strategy)
+
+
+def follow_changes(storage: Storage, name: str, history: list[list[dict[str, Any]]], strategy: str) -> None:
+    """Make a run for each extract, and compare all of it with the model."""
+    model = ComparedModel(["id"])
+    for extract in history:
+        before = dict(model.records)
+        expected = model.run(extract, strategy)
+        changes = rundiff.changes(
+            extract,
+            primary_key="id",
+            name=name,
+            home=storage.home,
+            database=storage.database,
+            signatures=storage.signatures,
+            on_conflict=strategy,
+            on_dropped_field="update",
+        )
+        records = list(changes)
+        assert keys_of(model, records, "delete") == expected.deletes
+        assert keys_of(model, records, "update") == expected.updates
+        assert keys_of(model, records, "create") == expected.creates
+        order = [(r.destination_action, r.primary_key_signature) for r in records]
+        rank = {"delete": 0, "update": 1, "create": 2}
+        assert order == sorted(order, key=lambda item: (rank[item[0]], item[1]))
+        assert [r.sequence for r in records] == list(range(1, len(records) + 1))
+        assert changes.result is not None
+        counts = changes.result.counts
+        assert (counts.unchanged, counts.duplicates, counts.conflicts, counts.invalid_keys) == (
+            expected.unchanged,
+            expected.duplicates,
+            expected.conflicts,
+            expected.invalid,
+        )
+        assert (counts.records_read, counts.deletes_held) == (len(extract), expected.held)
+        for record in records:
+            key = model.key_of(record.primary_key)
+            wanted = before[key] if record.destination_action == "delete" else model.records[key]
+            assert record.data is not None
+            assert content(compared(record.data)) == content(compared(dict(wanted)))
+            if record.destination_action == "update":
+                old, new = compared(dict(before[key])), compared(dict(wanted))
+                differing = {n for n in {*old, *new} if plain(old.get(n)) != plain(new.get(n)) and n != "id"}
+                assert set(record.changed_fields or ()) == differing
 
 
 typed_rows = st.fixed_dictionaries(
@@ -151,7 +157,6 @@ def test_the_destination_equals_the_source_and_the_replayed_log(
 def replayed(home: str) -> set[tuple[Any, ...]]:
     """Apply the whole write log to nothing."""
     from rundiff.engine.workspace import Workspace
-    from rundiff.settings import Storage
 
     with Workspace(Storage(home=home)) as workspace:
         records = workspace.sql(
