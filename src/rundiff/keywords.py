@@ -10,6 +10,10 @@ from rundiff.model import SyncWriteRecord
 __all__ = ["Arguments", "Options"]
 
 
+Normaliser = str | Callable[[Any], Any]
+"""A normaliser in words, or a function from an Arrow array to one of the same length."""
+
+
 class Options(TypedDict, total=False):
     """The options of a sync: the keys of `rundiff.toml` and, with dashes, the flags of the command."""
 
@@ -23,6 +27,7 @@ class Options(TypedDict, total=False):
     count_rows: bool
     exclude: Sequence[str]
     include: Sequence[str]
+    normalize: Mapping[str, Normaliser | Sequence[Normaliser]]
     scope: Literal["full", "incremental", "partition"]
     partition: Mapping[str, Any]
     partition_by: Sequence[str]

@@ -97,7 +97,7 @@ class Project:
             primary_key=_key_fields(flow["key"], f"`key` in {where}"),
             destination=DestinationOptions(url=flow["to"], into=flow.get("into")),
         )
-        return fill(fill(settings, values), _converted(overrides or {}))
+        return _checked(fill(fill(settings, values), _converted(overrides or {})))
 
     def destination(self, name: str) -> DestinationOptions | None:
         """Give the destination of a sync with its options and secrets; None where the file has no such sync."""
@@ -208,7 +208,7 @@ def ad_hoc(
         destination=DestinationOptions(url=to, into=into),
         named=name is not None,
     )
-    return fill(settings, _converted(options or {}))
+    return _checked(fill(settings, _converted(options or {})))
 
 
 class Servers(TypedDict, total=False):
@@ -295,6 +295,15 @@ def check_name(name: str) -> None:
 
 def _converted(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: convert(OPTIONS[name], value, f"`{name}`") for name, value in values.items()}
+
+
+def _checked(settings: SyncSettings) -> SyncSettings:
+    """Refuse normalisers that mean nothing before anything is opened."""
+    if settings.comparison.normalize:
+        from rundiff.engine.forming import preparation_of
+
+        preparation_of(settings)
+    return settings
 
 
 def _parsed(path: Path) -> dict[str, Any]:

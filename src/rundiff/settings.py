@@ -80,9 +80,11 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Which fields are compared, and how they are brought to one form before signing."""
 
     exclude: tuple[str, ...] = DEFAULT_EXCLUDE
-    """Globs of fields that are not compared (matched in any case)."""
+    """Globs of fields, and paths into nested ones, that are not compared (matched in any case)."""
     include: tuple[str, ...] = ()
-    """Globs of the only fields to compare; empty means all. A match wins over the default excludes."""
+    """Globs of the only fields to compare, and paths; empty means all. A match wins over the default excludes."""
+    normalize: Mapping[str, Any] = {}
+    """Normalisers by field or path, applied before signing: `{"lat": "round(4)"}`; or Python functions."""
 
 
 class Scoping(msgspec.Struct, frozen=True, kw_only=True):

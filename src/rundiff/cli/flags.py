@@ -24,8 +24,10 @@ HELP: Mapping[str, str] = {
     "table": "The table of a database that is the source, as in people or schema.people.",
     "query": "What a database that is the source is asked for, in place of a table.",
     "count_rows": "Count a database's rows in the same snapshot; nothing is deleted unless all were read.",
-    "exclude": "Fields that are not compared (globs), in place of the default ones.",
-    "include": "The only fields to compare (globs).",
+    "exclude": "Fields that are not compared (globs, or paths into nested fields), in place of the default ones.",
+    "include": "The only fields to compare (globs, or paths into nested fields).",
+    "normalize": "How a field is brought to one form before it is compared, as in lat=round(4) or "
+    "name=trim|casefold.",
     "scope": "Which part of the source is read: full, incremental (deletes nothing) or partition.",
     "partition": "Read one partition, as in region=EU; once for each value. Deletes only inside of it.",
     "partition_by": "The fields that hold a record's parent; deletes only below parents that were read.",

@@ -11,12 +11,13 @@ from datetime import datetime
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
 
 from rundiff.baseline.manifest import Memory
 from rundiff.engine.log import CREATES, DELETES, UPDATES, unreadable
 from rundiff.signing.rule import Form
 
-__all__ = ["ENTRIES", "META", "Aside", "ChangeSet", "Findings"]
+__all__ = ["ENTRIES", "META", "Aside", "ChangeSet", "Findings", "write_entries"]
 
 META = "meta.json"
 ENTRIES = "entries.arrow"
@@ -125,3 +126,10 @@ class ChangeSet(msgspec.Struct, frozen=True):
             return cls(folder, msgspec.json.decode(path.read_bytes(), type=Findings))
         except (OSError, msgspec.DecodeError) as error:
             raise unreadable(path, error) from error
+
+
+def write_entries(path: Path, batches: list[pa.RecordBatch]) -> None:
+    """Write baseline entries that have no write record; all batches have one schema."""
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batches[0].schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)

@@ -24,7 +24,7 @@ from rundiff.compare.decision import Decision, decide
 from rundiff.compare.scopes import among, judge_misses
 from rundiff.compare.seen import Seen
 from rundiff.engine.ahead import ahead
-from rundiff.engine.changeset import ENTRIES, Aside
+from rundiff.engine.changeset import ENTRIES, Aside, write_entries
 from rundiff.engine.log import CREATES, UPDATES, LogWriter, log_schema
 from rundiff.engine.partitions import as_partitions, record_partitions
 from rundiff.engine.previous import PreviousRecords, changed_fields
@@ -35,6 +35,7 @@ from rundiff.errors import PolicyViolation
 from rundiff.model import Match
 from rundiff.settings import Policies
 from rundiff.signing import SigningKey
+from rundiff.signing.preparing import Preparation
 
 __all__ = [
     "Absence",
@@ -44,7 +45,6 @@ __all__ = [
     "digest_change",
     "find_changes",
     "prefetch_previous",
-    "write_entries",
 ]
 
 CHUNK = 1 << 17
@@ -72,7 +72,8 @@ class Comparing:
 
     folder: Path
     primary_key: tuple[str, ...]
-    compared: tuple[str, ...]
+    compared: tuple[tuple[str, ...], Preparation]
+    """The compared fields, those of the baseline too, and the form in which they are."""
     fields: Mapping[str, pa.DataType]
     """All fields of this and earlier readings, in order; the null type where there never was a value."""
     baseline: Baseline
@@ -442,7 +443,7 @@ def _records(rows: pa.RecordBatch, work: Comparing, schema: pa.Schema, update: b
         kind = work.previous.data_type(written)
         if not pa.types.is_null(kind):
             before = work.previous.fetch(rows.column("primary_key_signature"), written, kind)
-            changed = changed_fields(before, data, work.compared)
+            changed = changed_fields(before, data, *work.compared)
     return pa.RecordBatch.from_arrays(
         [rows.column("primary_key_signature"), rows.column("data_signature"), key, data, changed],
         schema=schema,
@@ -482,10 +483,3 @@ def _assumed(batch: pa.RecordBatch, work: Comparing) -> pa.RecordBatch:
     return entries(
         signatures, batch.column("primary_key"), written_run=0, flags=FLAG_ASSUMED, partition=partition
     )
-
-
-def write_entries(path: Path, batches: list[pa.RecordBatch]) -> None:
-    """Write baseline entries that have no write record; all batches have one schema."""
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batches[0].schema) as writer:
-        for batch in batches:
-            writer.write_batch(batch)

@@ -15,8 +15,8 @@ from rundiff.baseline.merge import entry_shape, with_shape
 from rundiff.baseline.order import argsort, as_signatures, words
 from rundiff.baseline.segments import entry_schema
 from rundiff.compare.decision import Decision
-from rundiff.engine.changeset import ENTRIES
-from rundiff.engine.comparing import CHUNK, Comparing, Found, digest_change, write_entries
+from rundiff.engine.changeset import ENTRIES, write_entries
+from rundiff.engine.comparing import CHUNK, Comparing, Found, digest_change
 from rundiff.engine.log import CREATES, DELETES, LogWriter, log_schema
 from rundiff.engine.partitions import as_partitions
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from rundiff.baseline.manifest import Manifest
 from rundiff.engine.reading import Read, compared_fields
 from rundiff.errors import PolicyViolation
 from rundiff.settings import SyncSettings
 from rundiff.signing import SigningKey
-from rundiff.signing.rule import Form, Rule
+from rundiff.signing.preparing import Preparation
+from rundiff.signing.rule import Rule
+from rundiff.sources.pins import arrow_type_of
 
 __all__ = ["settle_rule"]
 
@@ -16,17 +20,25 @@ def settle_rule(
     read: Read,
     manifest: Manifest | None,
     settings: SyncSettings,
-    under: tuple[Form, SigningKey | None],
+    under: tuple[Preparation, SigningKey | None],
     warnings: list[str],
 ) -> Rule:
-    """Say by which rule the baseline is signed from now on; `under` is the form and the key it was read under.
+    """Say by which rule the baseline is signed from now on; `under` is how it was read.
 
     Adds to the warnings what differs from the rule of the baseline so far, which `manifest` names. Raises
     `PolicyViolation` where a policy says so.
     """
-    form, key = under
+    preparation, key = under
+    form = preparation.form
     fields = _settled_fields(read, manifest, settings, warnings)
     rule = Rule(fields=fields, form=form, signing_key_id=None if key is None else key.id)
+    if read.valid and form:
+        pins = {**(manifest.pins if manifest is not None else {}), **read.pins}
+        types = {name: arrow_type_of(pins[name]) if name in pins else pa.null() for name in read.fields}
+        if astray := preparation.astray(types):
+            warnings.append(
+                f"the source has nothing at {', '.join(astray)}, which normalize, exclude or include names"
+            )
     if manifest is not None and manifest.form != form:
         words = [word for word in rule.differs(manifest.rule) if not word.startswith("the compared fields")]
         if words:

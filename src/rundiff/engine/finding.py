@@ -46,6 +46,7 @@ from rundiff.model import BaselineState, Scope
 from rundiff.options import parse_duration
 from rundiff.settings import SyncSettings
 from rundiff.signing import signer_name
+from rundiff.signing.preparing import Preparation
 from rundiff.signing.rule import Rule
 from rundiff.sources.contract import ReadRequest, Source
 
@@ -99,10 +100,14 @@ class Finder:
         spool = Spool(self.folder)
         read = self._read(baseline, rules, spool)
         warnings = self._warnings(read, watch)
-        rule = settle_rule(read, baseline.manifest, settings, (rules.form, rules.signing_key), warnings)
+        rule = settle_rule(
+            read, baseline.manifest, settings, (rules.preparation, rules.signing_key), warnings
+        )
         self._say("sealing", read.records)
         reasons = self._incomplete(read, course.reach)
-        work = self._work(course, read, rule, absence=not reasons)
+        before = () if baseline.manifest is None else baseline.manifest.fields
+        compared = (tuple(dict.fromkeys([*rule.fields, *before])), rules.preparation)
+        work = self._work(course, read, compared, absence=not reasons)
         prefetch_previous(work, spool)
         found = find_changes(work, spool, read)
         if spool.rows:
@@ -156,7 +161,9 @@ class Finder:
         self.course = Course(settings=self.settings, reach=reach, memory=memory, began=now)
         return self.course
 
-    def _work(self, course: Course, read: Read, rule: Rule, *, absence: bool) -> Comparing:
+    def _work(
+        self, course: Course, read: Read, compared: tuple[tuple[str, ...], Preparation], *, absence: bool
+    ) -> Comparing:
         settings, started, baseline = self.settings, self.started, self.started.baseline
         manifest, sync_id = baseline.manifest, started.sync_id
         previous = PreviousRecords(
@@ -168,7 +175,7 @@ class Finder:
         return Comparing(
             folder=self.folder,
             primary_key=settings.primary_key,
-            compared=tuple(dict.fromkeys([*rule.fields, *(() if manifest is None else manifest.fields)])),
+            compared=compared,
             fields=_fields(read, {} if manifest is None else manifest.pins),
             baseline=baseline,
             seen=self.seen,

@@ -11,6 +11,7 @@ from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.manifest import Memory
 from rundiff.engine.comparing import Comparing, Parting
 from rundiff.engine.conditions import parse_condition
+from rundiff.engine.forming import preparation_of
 from rundiff.engine.partitions import baseline_partitions, named_partitions
 from rundiff.engine.previous import PreviousRecords
 from rundiff.engine.reading import SAMPLES, Read, compared_fields, key_texts
@@ -50,13 +51,15 @@ def reach_with_fields(settings: SyncSettings, reach: Reach) -> Reach:
     """
     fields = reach.partition_by
     compared = compared_fields(fields, settings.comparison, settings.primary_key)
-    left = [name for name in fields if name not in compared]
+    form = preparation_of(settings)
+    left = [name for name in fields if name not in compared or form.touches(name)]
     if not left:
         return reach
     if settings.scoping.partition or settings.scoping.partition_by:
         raise ConfigurationError(
-            f"sync {settings.name}: the field {left[0]} parts the records, but exclude or include leave it out of the "
-            "comparison, so that a record that moves to another partition would go unnoticed; compare it"
+            f"sync {settings.name}: the field {left[0]} parts the records, but exclude, include or normalize leaves "
+            "it, or a part of it, out of the comparison, so that a record that moves to another partition would go "
+            "unnoticed; compare it as it is"
         )
     return Reach(scope=reach.scope)
 

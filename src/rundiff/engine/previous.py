@@ -21,6 +21,7 @@ from rundiff.baseline.order import Words, argsort, as_signatures, prefixes, rows
 from rundiff.database.logs import WriteLog
 from rundiff.engine.log import CREATES, DELETES, UPDATES
 from rundiff.signing import sign, signer_name
+from rundiff.signing.preparing import Preparation
 
 __all__ = ["LogFolder", "PreviousRecords", "changed_fields", "logs_of"]
 
@@ -31,6 +32,7 @@ Rows = npt.NDArray[np.int64]
 
 LogFolder = Callable[[int, pa.Array | None], Path]
 
+_AS_IT_IS = Preparation()
 _UNREADABLE = (OSError, pa.ArrowException, KeyError)
 
 
@@ -233,18 +235,28 @@ def _past_collisions(
     return hit, at
 
 
-def changed_fields(before: pa.StructArray, after: pa.StructArray, compared: Sequence[str]) -> pa.Array:
+def changed_fields(
+    before: pa.StructArray,
+    after: pa.StructArray,
+    compared: Sequence[str],
+    preparation: Preparation = _AS_IT_IS,
+) -> pa.Array:
     """Name the compared fields whose value differs, as a list of text; null where `before` is.
 
-    Values are compared as they are signed, so 1 equals 1.0 and null equals a missing field.
+    Values are compared as they are signed, in the form that `preparation` gives them, so 1 equals 1.0 and null
+    equals a missing field.
     """
     n = len(after)
     old = {f.name: before.field(i) for i, f in enumerate(before.type)}
     new = {f.name: after.field(i) for i, f in enumerate(after.type)}
     names = [name for name in compared if name in old or name in new]
     differs = np.zeros((n, len(names)), dtype=np.bool_)
+    every = list(dict.fromkeys([*old, *new]))
     for column, name in enumerate(names):
-        left, right = old.get(name, pa.nulls(n)), new.get(name, pa.nulls(n))
+        left, right = (
+            preparation.column(name, side[name], every) if name in side else pa.nulls(n)
+            for side in (old, new)
+        )
         differs[:, column] = _differ(left, right, name)
     known = before.is_valid().to_numpy(zero_copy_only=False)
     differs[~known] = False

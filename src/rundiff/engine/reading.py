@@ -21,13 +21,15 @@ from rundiff.baseline.order import Positions, argsort, first_of_group, words
 from rundiff.compare.conflicts import Strategy, parse_strategy
 from rundiff.compare.seen import Seen
 from rundiff.engine.examining import Kept, Verdicts, examine
+from rundiff.engine.forming import preparation_of
 from rundiff.engine.spool import Spool, spool_batch
 from rundiff.engine.views import Progress
 from rundiff.engine.watching import MARKED, Noticed, Watch, Watched
 from rundiff.errors import KeyFieldMissing
 from rundiff.settings import DEFAULT_EXCLUDE, Comparison, SyncSettings
 from rundiff.signing import SigningKey, sign
-from rundiff.signing.rule import Form
+from rundiff.signing.paths import roots
+from rundiff.signing.preparing import Preparation
 from rundiff.sources.contract import ReadBatch, ReadEnd, Reading
 
 __all__ = ["SAMPLES", "Contest", "Read", "ReadingRules", "compared_fields", "key_texts", "read_all"]
@@ -39,20 +41,21 @@ SAMPLES = 5
 
 
 def compared_fields(names: Sequence[str], comparison: Comparison, key: Sequence[str]) -> list[str]:
-    """Choose the fields that the data signature takes, in order.
+    """Choose the fields that the data signature takes, in order; of some of them, only parts may count.
 
     Globs match in any case. Key fields are always compared; `include` limits the rest and wins over
     the default excludes, an explicit `exclude` wins over `include`.
     """
     chosen = []
     explicit = comparison.exclude != DEFAULT_EXCLUDE
+    included = {name for entry in comparison.include for name, _ in roots(entry, names, glob=True)}
     for name in names:
         if name in key:
             chosen.append(name)
             continue
         excluded = _matches(name, comparison.exclude)
         if comparison.include:
-            if _matches(name, comparison.include) and not (excluded and explicit):
+            if name in included and not (excluded and explicit):
                 chosen.append(name)
         elif not excluded:
             chosen.append(name)
@@ -72,7 +75,7 @@ class ReadingRules:
     strategy: Strategy
     signing_key: SigningKey | None
     full_refresh: bool
-    form: Form = Form()  # noqa: RUF009 - the value is frozen
+    preparation: Preparation = Preparation()  # noqa: RUF009 - the value is frozen
     """What is done to values before they are signed."""
     keep_invalid: bool = False
     """Keep records without a valid key, for quarantine."""
@@ -90,6 +93,7 @@ class ReadingRules:
             strategy=parse_strategy(settings.policies.on_conflict),
             signing_key=signing_key,
             full_refresh=settings.full_refresh,
+            preparation=preparation_of(settings),
             keep_invalid=settings.policies.on_invalid_key == "quarantine",
             watch=watch,
         )
@@ -186,7 +190,7 @@ def _sign(batch: ReadBatch, first: int, rules: ReadingRules, baseline: Baseline)
     compared = compared_fields(names, rules.comparison, rules.primary_key)
     marked = None if rules.watch is None else rules.watch.marked(records)
     verdicts, problems, signed = examine(
-        records,
+        rules.preparation.applied(records, compared),
         (rules.primary_key, compared),
         rules.signing_key,
         baseline,

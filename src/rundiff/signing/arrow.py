@@ -30,7 +30,7 @@ from rundiff.signing.digest import digests
 from rundiff.signing.scalars import encode_scalar
 from rundiff.signing.signable import present_fields
 
-__all__ = ["encode_records", "sign"]
+__all__ = ["encode_records", "encode_values", "sign"]
 
 _SLICE_ROWS = 32_768
 """Rows encoded at a time: their columns stay in the processor's cache."""
@@ -71,6 +71,11 @@ def encode_records(batch: pa.RecordBatch) -> tuple[pa.LargeBinaryArray, list[tup
     messages = join(_members(columns, batch.num_rows, None), batch.num_rows)
     bad = [(row, name, why) for name, column in columns.items() for row, why in column.bad.items()]
     return messages, sorted(bad)
+
+
+def encode_values(array: pa.Array) -> pa.LargeBinaryArray:
+    """Encode each value by itself, null as CBOR's null; what has no encoding gets bytes that mean nothing."""
+    return _items(_encode(array), reference.NULL)
 
 
 def _slices(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:

@@ -1,0 +1,58 @@
+"""From the settings of a comparison to the form in which records are signed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+from rundiff.errors import ConfigurationError
+from rundiff.settings import SyncSettings
+from rundiff.signing.normalising import parse_chain
+from rundiff.signing.paths import is_path
+from rundiff.signing.preparing import Preparation
+from rundiff.signing.rule import Form
+
+__all__ = ["preparation_of"]
+
+
+def preparation_of(settings: SyncSettings) -> Preparation:
+    """Read the normalisers and paths of a sync's settings.
+
+    Raises `ConfigurationError` where a normaliser means nothing, names a function that can't be imported, or is
+    one of a key field.
+    """
+    comparison, owner = settings.comparison, f"sync {settings.name}: "
+    chains = {}
+    for name, given in comparison.normalize.items():
+        if name in settings.primary_key:
+            raise ConfigurationError(
+                f"{owner}normalize names {name}, a field of the primary key, which is taken as the source gives it. "
+                "Bring it to one form in the source, or choose another key"
+            )
+        label = f"{owner}normalize of {name}"
+        chains[name] = parse_chain(given, label, partial(_found, label=label))
+    include = comparison.include if any(map(is_path, comparison.include)) else ()
+    form = Form(
+        exclude=tuple(filter(is_path, comparison.exclude)),
+        include=include,
+        normalize={name: "|".join(step.text for step in chain) for name, chain in chains.items()},
+    )
+    return Preparation(form, chains, settings.primary_key, owner)
+
+
+def _found(reference: str, label: str) -> Callable[[Any], Any]:
+    """Import the function that `module:function` names."""
+    module, _, name = reference.partition(":")
+    try:
+        found: Any = import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(
+            f"{label} names the function {reference}, which can't be imported ({error})"
+        ) from error
+    if not callable(found):
+        raise ConfigurationError(f"{label} names {reference}, which is no function")
+    return found  # type: ignore[no-any-return]  # callable() can't say what it returns

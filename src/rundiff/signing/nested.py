@@ -1,0 +1,228 @@
+"""What stands inside of nested Arrow arrays: taking parts of it, and changing values at any depth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
+from numpy.typing import NDArray
+
+from rundiff.signing import mixed
+from rundiff.signing import normalised as scalar
+from rundiff.signing.arrow import encode_values
+from rundiff.signing.paths import ITEMS, Parts, Selection, inner_paths
+from rundiff.signing.reference import NULL
+from rundiff.signing.reference import encode as encode_value
+
+__all__ = ["at_path", "by_value", "from_json", "leaves", "on_leaves", "plain", "selected", "unordered"]
+
+ArrayFunction = Callable[[pa.Array], pa.Array]
+
+
+def plain(array: pa.Array) -> pa.Array:
+    """Unpack dictionaries, run ends and list views, at the top; what is inside is unpacked where it is met."""
+    kind = array.type
+    if pt.is_dictionary(kind):
+        return array.dictionary_decode()
+    if pt.is_run_end_encoded(kind):
+        return pc.run_end_decode(array)
+    if pt.is_list_view(kind) or pt.is_large_list_view(kind):
+        sizes = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+        return _list_of(sizes.astype(np.int64), pc.list_flatten(array), array)
+    return array
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Say whether a type is a list; `plain` has made views into lists."""
+    return bool(pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind))
+
+
+def leaves(kind: pa.DataType) -> list[pa.DataType]:
+    """Give the types of all values inside of a type, but those of the keys of maps."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return [kind]
+    if pt.is_dictionary(kind) or pt.is_run_end_encoded(kind):
+        return leaves(kind.value_type)
+    if pt.is_struct(kind):
+        return [leaf for member in kind for leaf in leaves(member.type)]
+    if pt.is_map(kind):
+        return leaves(kind.item_type)
+    if is_list(kind) or pt.is_list_view(kind) or pt.is_large_list_view(kind):
+        return leaves(kind.value_type)
+    return [kind]
+
+
+def on_leaves(array: pa.Array, fits: Callable[[pa.DataType], bool], function: ArrayFunction) -> pa.Array:
+    """Apply a function to all values of fitting types inside of an array, but not to the keys of maps."""
+    array = plain(array)
+    kind = array.type
+    if not any(fits(leaf) for leaf in leaves(kind)):
+        return array
+    if isinstance(kind, pa.BaseExtensionType) or fits(kind):
+        return function(array)
+    if pt.is_struct(kind):
+        return _struct_of(array, [on_leaves(array.field(i), fits, function) for i in range(kind.num_fields)])
+    return _with_items(array, lambda items: on_leaves(items, fits, function))
+
+
+def selected(array: pa.Array, selection: Selection) -> pa.Array:
+    """Take parts of nested values; what is left out becomes null, which counts as missing."""
+    if selection.is_whole:
+        return array
+    array = plain(array)
+    kind = array.type
+    if isinstance(kind, mixed.MixedType):
+        return by_value(array, lambda value: scalar.selected(value, selection))
+    if pt.is_struct(kind):
+        inner = [selection.member(member.name) for member in kind]
+        return _struct_of(
+            array,
+            [
+                pa.nulls(len(array)) if part is None else selected(array.field(i), part)
+                for i, part in enumerate(inner)
+            ],
+        )
+    if pt.is_map(kind):
+        return _selected_entries(array, selection)
+    if is_list(kind):
+        return _with_items(array, lambda items: selected(items, selection.items))
+    return array if selection.include is None else pa.nulls(len(array))
+
+
+def _selected_entries(array: pa.MapArray, selection: Selection) -> pa.Array:
+    """Leave out entries of maps by their keys, where these are text; an entry is taken whole or not at all."""
+    sizes, keys, items = _map_parts(array)
+    if not pt.is_string(keys.type):
+        return array if selection.include is None else pa.nulls(len(array))
+    names = [name for name in pc.unique(keys).to_pylist() if selection.member(name) is not None]
+    mask = pc.is_in(keys, value_set=pa.array(names, keys.type))
+    owners = np.repeat(np.arange(len(array)), sizes)[mask.to_numpy(zero_copy_only=False)]
+    counts = np.bincount(owners, minlength=len(array)).astype(np.int64)
+    return _map_of(counts, keys.filter(mask), items.filter(mask), array)
+
+
+def at_path(array: pa.Array, parts: Parts, function: ArrayFunction) -> pa.Array:
+    """Apply a function to what stands at a path; raises `KeyError` where a type has no such path."""
+    if not parts:
+        return function(array)
+    array = plain(array)
+    kind = array.type
+    if pt.is_null(kind):
+        return array
+    if pt.is_struct(kind):
+        found = inner_paths(parts, [member.name for member in kind])
+        if not found:
+            raise KeyError(parts[0])
+        name, rest = found[0]
+        at = kind.get_field_index(name)
+        children = [array.field(i) for i in range(kind.num_fields)]
+        children[at] = at_path(children[at], rest, function)
+        return _struct_of(array, children)
+    if is_list(kind) and parts[0] == ITEMS:
+        return _with_items(array, lambda items: at_path(items, parts[1:], function))
+    raise KeyError(parts[0])
+
+
+def by_value(array: pa.Array, function: Callable[[object], object]) -> pa.Array:
+    """Apply a function to each different value of a `rundiff.cbor` array, in Python."""
+    different = array.storage.dictionary_encode()
+    entries = pa.ExtensionArray.from_storage(mixed.MixedType(), different.dictionary)
+    made = mixed.encode(map(function, mixed.decode(entries)))
+    return pa.ExtensionArray.from_storage(mixed.MixedType(), made.storage.take(different.indices))
+
+
+def from_json(array: pa.Array) -> pa.Array:
+    """Read JSON text into `rundiff.cbor` values; text that is no JSON becomes binary, which JSON has none of."""
+    texts = array.storage if isinstance(array.type, pa.BaseExtensionType) else array
+    different = texts.cast(pa.large_binary()).dictionary_encode()
+    encodings = [_encoded_json(text) for text in different.dictionary.to_pylist()]
+    made = pa.array([None if item == NULL else item for item in encodings], pa.binary())
+    return pa.ExtensionArray.from_storage(mixed.MixedType(), made.take(different.indices))
+
+
+def _encoded_json(text: bytes) -> bytes:
+    try:
+        return encode_value(scalar.parsed(text.decode()))
+    except (ValueError, ArithmeticError, RecursionError):
+        return encode_value(text)
+
+
+def unordered(array: pa.Array, *, deep: bool) -> pa.Array:
+    """Sort the items of lists by their encodings; of lists inside of lists only if `deep`."""
+    array = plain(array)
+    kind = array.type
+    if pt.is_struct(kind):
+        return _struct_of(array, [unordered(array.field(i), deep=deep) for i in range(kind.num_fields)])
+    if pt.is_map(kind):
+        return _with_items(array, lambda items: unordered(items, deep=deep))
+    if not is_list(kind):
+        return array
+    sizes, items = _list_parts(array)
+    if deep:
+        items = unordered(items, deep=True)
+    owners = np.repeat(np.arange(len(array), dtype=np.int64), sizes)
+    table = pa.table({"owner": owners, "item": encode_values(items)})
+    order = pc.sort_indices(table, [("owner", "ascending"), ("item", "ascending")])
+    return _list_of(sizes, items.take(order), array)
+
+
+# Taking nested arrays apart and putting them together
+
+Sizes = NDArray[np.int64]
+
+
+def _struct_of(array: pa.StructArray, children: list[pa.Array]) -> pa.StructArray:
+    names = [member.name for member in array.type]
+    if not names:
+        return array
+    return pa.StructArray.from_arrays(children, names, mask=_null_mask(array))
+
+
+def _with_items(array: pa.Array, function: ArrayFunction) -> pa.Array:
+    """Apply a function to the items of a list, or to those of a map."""
+    if pt.is_map(array.type):
+        sizes, keys, items = _map_parts(array)
+        return _map_of(sizes, keys, function(items), array)
+    sizes, items = _list_parts(array)
+    return _list_of(sizes, function(items), array)
+
+
+def _sizes(array: pa.Array) -> Sizes:
+    sizes: Sizes = (
+        pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    )
+    return sizes
+
+
+def _list_parts(array: pa.Array) -> tuple[Sizes, pa.Array]:
+    """Give the sizes of lists (0 for null) and their items, without what no list refers to."""
+    return _sizes(array), array.flatten()
+
+
+def _map_parts(array: pa.MapArray) -> tuple[Sizes, pa.Array, pa.Array]:
+    edges = array.offsets.to_numpy().astype(np.int64)
+    sizes = np.diff(edges)
+    if array.null_count:
+        sizes[array.is_null().to_numpy(zero_copy_only=False)] = 0
+    starts = np.repeat(edges[:-1] - (np.cumsum(sizes) - sizes), sizes)
+    places = pa.array(starts + np.arange(len(starts)))
+    return sizes, array.keys.take(places), array.items.take(places)
+
+
+def _offsets(sizes: Sizes) -> pa.Array:
+    return pa.array(np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes))))
+
+
+def _list_of(sizes: Sizes, items: pa.Array, like: pa.Array) -> pa.Array:
+    return pa.LargeListArray.from_arrays(_offsets(sizes), items, mask=_null_mask(like))
+
+
+def _map_of(sizes: Sizes, keys: pa.Array, items: pa.Array, like: pa.Array) -> pa.Array:
+    return pa.MapArray.from_arrays(_offsets(sizes).cast(pa.int32()), keys, items, mask=_null_mask(like))
+
+
+def _null_mask(array: pa.Array) -> pa.Array | None:
+    return array.is_null() if array.null_count else None
