@@ -39,6 +39,8 @@ def good(name: str) -> Any:
     option = OPTIONS[name]
     if name in DURATIONS:
         return "36h"
+    if name == "normalize":
+        return {"a": "trim"}
     return option.choices[-1] if option.kind is Kind.CHOICE else GOOD[option.kind]
 
 
