@@ -46,15 +46,23 @@ FAULTS: Mapping[str, tuple[str, ...]] = {
     "mariadb": ("process", "connection", "server"),
     "sqlite": ("process",),
     "duckdb": ("process",),
+    "shared": ("process", "connection", "server"),
 }
-"""What can happen to a delivery: Rundiff is killed, the server drops all connections, the server is killed."""
+"""What can happen to a delivery: Rundiff is killed, the server drops all connections, the server is killed.
+
+In `shared` one PostgreSQL holds the tables, the database of the syncs and the signature store.
+"""
 Rows = dict[int, str]
+_LEASE = 2
 _LATE = 0.006
 """Seconds that a fault may come late, in the middle of what the run does meanwhile."""
 
 
 class Place(Protocol):
     """Where the tables are."""
+
+    shares_state: bool
+    """Whether the state of the syncs is kept there, too."""
 
     def create_database(self) -> str:
         """Make an empty database; gives its URL."""
@@ -69,8 +77,8 @@ class Place(Protocol):
 class _Server:
     """A server of its own."""
 
-    def __init__(self, server: PostgresqlServer | MariadbServer) -> None:
-        self._server = server
+    def __init__(self, server: PostgresqlServer | MariadbServer, *, shares_state: bool = False) -> None:
+        self._server, self.shares_state = server, shares_state
 
     def create_database(self) -> str:
         return self._server.create_database()
@@ -95,6 +103,8 @@ class _Server:
 class _Folder:
     """Files of SQLite or DuckDB."""
 
+    shares_state = False
+
     def __init__(self, scheme: str, folder: str) -> None:
         self._scheme, self._folder = scheme, Path(folder)
 
@@ -117,9 +127,9 @@ class _Folder:
 @contextmanager
 def open_place(kind: str, folder: str) -> Iterator[Place]:
     """Start what the tables are kept in, by its name in `FAULTS`."""
-    if kind == "postgresql":
+    if kind in ("postgresql", "shared"):
         with PostgresqlServer() as server:
-            yield _Server(server)
+            yield _Server(server, shares_state=kind == "shared")
     elif kind == "mariadb":
         with MariadbServer() as mariadb:
             yield _Server(mariadb)
@@ -145,6 +155,16 @@ def _watch(step: Callable[[], None]) -> None:
                 step()
 
         kind._translated = translated  # type: ignore[method-assign]
+    execute = psycopg.Cursor.execute
+
+    def executed(self: Any, *rest: Any, **more: Any) -> Any:
+        step()
+        cursor = execute(self, *rest, **more)
+        step()
+        return cursor
+
+    # The database and the signature store have it as their way to the server.
+    psycopg.Cursor.execute = executed  # type: ignore[method-assign]
 
 
 class Trial:
@@ -153,6 +173,10 @@ class Trial:
     def __init__(self, place: Place, folder: str, chance: random.Random) -> None:
         self.place, self.folder, self.chance = place, folder, chance
         self.url = place.create_database()
+        self.state: str | None = None
+        if place.shares_state:
+            # Who is killed leaves a lease that ends by itself.
+            self.state = f"{place.create_database()}?lease_seconds={_LEASE}"
         self.sources: dict[str, Rows] = {mode: {} for mode in MODES}
         self.steps = dict.fromkeys(MODES, 0)
         self.met = 0
@@ -227,6 +251,7 @@ class Trial:
         rundiff.Sync(
             rows, "id", name=mode, destination=self.url, into=f"t_{mode}", mode=mode,  # type: ignore[arg-type]
             batch_size=2, home=f"{self.folder}/home", allow_empty=True, max_delete_percent=100.0,
+            database=self.state, signatures=self.state and self.state.partition("?")[0], wait=True,
         ).run()  # fmt: skip
 
     def _change(self, mode: str) -> None:
