@@ -9,6 +9,7 @@ mod log;
 mod lookup;
 mod parquet;
 mod pool;
+mod present;
 mod rows;
 mod segment;
 mod sha;

@@ -6,13 +6,11 @@
 use std::ops::Range;
 
 use crate::cbor::{HEAD_ROOM, MAP, put_head};
+use crate::present::{GROUP, present};
 use crate::sha::{Digest, Hasher, Span, pad};
 use crate::slots::{Name, Put, Slots, copy, copy_room, slot_size};
 use crate::text::INVALID_UTF8;
 use crate::tree::{Kind, Node, Scratch};
-
-/// Rows in one group, if their messages aren't long.
-const GROUP: usize = 64;
 
 /// Bytes that the slots of a group may take, unless one row takes more.
 const GROUP_BYTES: usize = 128 << 10;
@@ -164,7 +162,10 @@ impl Signing<'_> {
             let Field { name, node } = &self.fields[field];
             match &node.kind {
                 Kind::Null => {}
-                Kind::Cells(cells) => constant += name.room(cells.room()),
+                Kind::Cells(cells) => match present(node.nulls.as_ref(), group.start, group.len()) {
+                    None => constant += name.room(cells.room()),
+                    Some(rows) => rows.for_each(|row| sizes[row] += name.room(cells.room())),
+                },
                 Kind::Strings(strings) => strings.rooms(group.clone(), name, node.nulls.as_ref(), sizes),
                 _ => {
                     for (row, size) in sizes.iter_mut().enumerate() {
@@ -207,15 +208,22 @@ impl Signing<'_> {
 
     /// The head of each record's map: how many of the fields are not null.
     fn put_counts(&self, plan: &Plan, group: &Range<usize>, slots: &mut Slots) {
-        let mut counts = [plan.fields.len() as u64; GROUP];
+        let mut always = 0;
+        let mut counts = [0_i32; GROUP];
         for field in &plan.fields {
-            let Some(nulls) = &self.fields[*field].node.nulls else { continue };
-            if nulls.null_count() > 0 {
-                for (count, row) in counts.iter_mut().zip(group.clone()) {
-                    *count -= u64::from(nulls.is_null(row));
+            match present(self.fields[*field].node.nulls.as_ref(), group.start, group.len()) {
+                None => always += 1,
+                // Whichever are fewer.
+                Some(rows) if 2 * rows.count() <= group.len() => rows.for_each(|row| counts[row] += 1),
+                Some(rows) => {
+                    always += 1;
+                    rows.others(group.len()).for_each(|row| counts[row] -= 1);
                 }
             }
         }
-        slots.each(|row, bytes, at| at + put_head(MAP, counts[row], &mut bytes[at..at + HEAD_ROOM]));
+        slots.each(|row, bytes, at| {
+            let count = (always + counts[row]) as u64;
+            at + put_head(MAP, count, &mut bytes[at..at + HEAD_ROOM])
+        });
     }
 }

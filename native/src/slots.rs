@@ -3,6 +3,7 @@
 
 use arrow_buffer::NullBuffer;
 
+use crate::present::present;
 use crate::sha::{Block, PADDING_ROOM};
 
 /// Short values are copied as one block of this size, whatever their length: cheaper than a call.
@@ -82,8 +83,7 @@ impl Slots {
     /// Write a name and a value for each of the batch's rows `first..` that has one.
     #[inline(always)]
     pub fn fill(&mut self, first: usize, name: &Name, nulls: Option<&NullBuffer>, values: &impl Put) {
-        let nulls = nulls.filter(|nulls| nulls.null_count() > 0);
-        match (nulls, name.chunks.as_slice()) {
+        match (present(nulls, first, self.cursors.len()), name.chunks.as_slice()) {
             // Nearly all columns: a short name, kept in a register.
             (None, [chunk]) => {
                 let (chunk, length) = (*chunk, name.length);
@@ -96,13 +96,13 @@ impl Slots {
                 let at = name.put(bytes, at);
                 values.put(first + row, bytes, at)
             }),
-            (Some(nulls), _) => self.each(|row, bytes, at| {
-                if nulls.is_null(first + row) {
-                    return at;
+            (Some(rows), _) => {
+                let bytes = self.blocks.as_flattened_mut();
+                for row in rows {
+                    let at = name.put(bytes, self.cursors[row]);
+                    self.cursors[row] = values.put(first + row, bytes, at);
                 }
-                let at = name.put(bytes, at);
-                values.put(first + row, bytes, at)
-            }),
+            }
         }
     }
 }

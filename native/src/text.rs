@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow_buffer::{ArrowNativeType, Buffer, NullBuffer, ScalarBuffer};
 
 use crate::cbor::{BYTES, HEAD_ROOM, NULL, TEXT, push_head, put_head};
+use crate::present::present;
 use crate::slots::{Name, Put, Slots, copy, copy_room};
 
 pub const INVALID_UTF8: &str = "the text is not valid UTF-8; mend the text, or read it with its own encoding";
@@ -56,10 +57,10 @@ pub trait Layout: Send + Sync {
         nulls: Option<&NullBuffer>,
         sizes: &mut [usize],
     ) {
-        for (row, size) in rows.zip(sizes) {
-            if nulls.is_none_or(|nulls| nulls.is_valid(row)) {
-                *size += constant + copy_room(self.place(row).length);
-            }
+        let mut add = |row| sizes[row] += constant + copy_room(self.place(rows.start + row).length);
+        match present(nulls, rows.start, rows.len()) {
+            None => (0..rows.len()).for_each(add),
+            Some(present) => present.for_each(&mut add),
         }
     }
 
@@ -80,13 +81,27 @@ impl<O: ArrowNativeType> Layout for Offsets<O> {
         Place { source: &self.values, from, length: self.offsets[row + 1].as_usize() - from }
     }
 
-    fn add_rooms(&self, rows: Range<usize>, constant: usize, _: Option<&NullBuffer>, sizes: &mut [usize]) {
-        // Room for what lies under nulls too: the loop is then one of plain vector arithmetic.
+    fn add_rooms(
+        &self,
+        rows: Range<usize>,
+        constant: usize,
+        nulls: Option<&NullBuffer>,
+        sizes: &mut [usize],
+    ) {
         let ends = &self.offsets[rows.start..=rows.end];
-        for (pair, size) in ends.windows(2).zip(sizes) {
-            let length = pair[1].as_usize().wrapping_sub(pair[0].as_usize());
+        let room = |from: O, to: O| {
+            let length = to.as_usize().wrapping_sub(from.as_usize());
             // Never more than there is, so that damaged offsets can't ask for all memory.
-            *size += constant + copy_room(length.min(self.values.len()));
+            constant + copy_room(length.min(self.values.len()))
+        };
+        match present(nulls, rows.start, rows.len()) {
+            // A loop of plain vector arithmetic.
+            None => {
+                for (pair, size) in ends.windows(2).zip(sizes) {
+                    *size += room(pair[0], pair[1]);
+                }
+            }
+            Some(present) => present.for_each(|row| sizes[row] += room(ends[row], ends[row + 1])),
         }
     }
 
