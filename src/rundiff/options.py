@@ -178,6 +178,18 @@ def parse_duration(text: str, label: str) -> timedelta:
     return timedelta(hours=float(match[1]) * _HOURS[match[2]])
 
 
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?B)")
+_BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def parse_size(text: str, label: str) -> int:
+    """Read a number of bytes, as in `500MB`, `20GB` (powers of ten); raises `ConfigurationError`."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ConfigurationError(f'{label} must look like "500MB" or "20GB".')
+    return int(float(match[1]) * _BYTES[match[2]])
+
+
 def _conflict_rule(value: Any, label: str) -> Any:
     if callable(value):
         return value

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 from urllib.parse import unquote, urlsplit
@@ -17,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from rundiff.errors import ConfigurationError
-from rundiff.options import OPTIONS, convert, fill, nearest
+from rundiff.options import OPTIONS, convert, fill, nearest, parse_duration, parse_size
 from rundiff.settings import DestinationOptions, Storage, SyncSettings
 
 __all__ = [
@@ -34,7 +35,8 @@ __all__ = [
 PROJECT_FILE = "rundiff.toml"
 DEFAULT_HOME = ".rundiff"
 DEFAULT_RETENTION_DAYS = 7.0
-TOP_KEYS = ("home", "database", "signatures", "retention", "sync", "defaults")
+DEFAULT_CACHE_LIMIT = "10GB"
+TOP_KEYS = ("home", "database", "signatures", "retention", "cache_limit", "sync", "defaults")
 FLOW_KEYS = ("source", "key", "to", "into")
 FILE_OPTIONS = tuple(name for name, option in OPTIONS.items() if option.in_file)
 MEANT = {"primary_key": "key", "destination": "to", "syncs": "sync", "default": "defaults"}
@@ -44,8 +46,6 @@ SHORTEST_MASKED = 3
 
 _VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
 _NAME_OF_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_RETENTION = re.compile(r"(\d+(?:\.\d+)?)\s*([hdw])")
-_DAYS = {"h": 1 / 24, "d": 1.0, "w": 7.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,8 @@ class Project:
     database: str | None = None
     signatures: str | None = None
     retention_days: float = DEFAULT_RETENTION_DAYS
+    cache_limit: str | None = None
+    """As in `10GB`."""
     syncs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """The tables `[sync.NAME]` as written, with the defaults beneath, in the order of the file."""
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -164,7 +166,7 @@ def load_project(path: Path | None, environ: Mapping[str, str]) -> Project:
         _refuse_unknown(table, (*FLOW_KEYS, *FILE_OPTIONS), f"[sync.{name}] of {PROJECT_FILE}")
         syncs[name] = {**defaults, **table}
     top: dict[str, str | None] = {}
-    for key in ("home", "database", "signatures", "retention"):
+    for key in ("home", "database", "signatures", "retention", "cache_limit"):
         value = _expand(document.get(key), environ, f"`{key}` of {PROJECT_FILE}")
         if value is not None and (not isinstance(value, str) or not value):
             raise ConfigurationError(f"`{key}` of {PROJECT_FILE} must be text.")
@@ -175,6 +177,7 @@ def load_project(path: Path | None, environ: Mapping[str, str]) -> Project:
         database=top["database"],
         signatures=top["signatures"],
         retention_days=_days(top["retention"]),
+        cache_limit=top["cache_limit"],
         syncs=syncs,
         environ=environ,
         variables=frozenset(_variables([document.get("database"), document.get("signatures")])),
@@ -225,11 +228,12 @@ def storage(
 
     The home directory is `home` (the flag), else RUNDIFF_HOME, else the project's, else `.rundiff`. The
     database and the signature store are the URLs in `servers` (the flags), else RUNDIFF_DATABASE and
-    RUNDIFF_SIGNATURES, else the project's, else the home directory.
+    RUNDIFF_SIGNATURES, else the project's, else the home directory. RUNDIFF_CACHE_LIMIT, else the project's
+    `cache_limit`, bounds the local copies of what servers keep.
 
     Raises:
-        ConfigurationError: the database or the signature store is no URL, or the signing key of the
-            environment can't be used.
+        ConfigurationError: the database or the signature store is no URL, the limit no size, or the signing
+            key of the environment can't be used.
     """
     chosen = home or environ.get("RUNDIFF_HOME") or project.home or DEFAULT_HOME
     from rundiff.signing.keys import load_signing_key
@@ -241,7 +245,14 @@ def storage(
         retention_days=project.retention_days,
         database=_server("database", chosen, (servers.get("database"), environ, project.database)),
         signatures=_server("signatures", chosen, (servers.get("signatures"), environ, project.signatures)),
+        cache_bytes=_cache_bytes(environ, project),
     )
+
+
+def _cache_bytes(environ: Mapping[str, str], project: Project) -> int:
+    if asked := environ.get("RUNDIFF_CACHE_LIMIT"):
+        return parse_size(asked, "RUNDIFF_CACHE_LIMIT")
+    return parse_size(project.cache_limit or DEFAULT_CACHE_LIMIT, f"`cache_limit` of {PROJECT_FILE}")
 
 
 def _server(what: str, home: str, given: tuple[str | None, Mapping[str, str], str | None]) -> str | None:
@@ -359,10 +370,7 @@ def _key_fields(key: Any, label: str) -> tuple[str, ...]:
 def _days(retention: str | None) -> float:
     if retention is None:
         return DEFAULT_RETENTION_DAYS
-    match = _RETENTION.fullmatch(retention.strip())
-    if match is None:
-        raise ConfigurationError(f'`retention` of {PROJECT_FILE} must look like "7d", "12h" or "2w".')
-    return float(match[1]) * _DAYS[match[2]]
+    return parse_duration(retention.strip(), f"`retention` of {PROJECT_FILE}") / timedelta(days=1)
 
 
 def _expand(value: Any, environ: Mapping[str, str], label: str) -> Any:

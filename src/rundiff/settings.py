@@ -235,6 +235,8 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
     """The URL of the database; None: the home directory. It may hold a password: never stored or printed."""
     signatures: str | None = None
     """The URL of the signature store; None: the home directory. It may hold a password, too."""
+    cache_bytes: int = 10**10
+    """What local copies of a server's baselines and write logs may take together."""
 
     def __repr__(self) -> str:
         return f"Storage(home={self.home!r})"

@@ -88,6 +88,34 @@ def team(tmp_path: Path, postgresql_url: str) -> Team:
     return Team(tmp_path, postgresql_url)
 
 
+def test_local_copies_are_bounded(
+    team: Team, valkey_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of baselines and of write logs, when their users are done; nothing but time depends on them."""
+
+    def copies() -> int:
+        files = [*team.machine().glob("cache/*/*-*"), *team.machine().glob("syncs/*/log/*/*")]
+        return sum(path.stat().st_size for path in files if path.is_file())
+
+    def run(*ids: int) -> tuple[int, int, int]:
+        counts = team.sync(people(*ids), signatures=valkey_url).run().counts
+        return counts.created, counts.updated, counts.deleted
+
+    assert run(*range(200)) == (200, 0, 0)
+    assert copies() > 0
+    monkeypatch.setenv("RUNDIFF_CACHE_LIMIT", "0B")
+    assert run(*range(10, 205)) == (5, 0, 10)
+    assert copies() == 0
+    assert run(*range(20, 206)) == (1, 0, 10)
+    assert copies() == 0
+    assert set(team.delivered()) == set(range(20, 206))
+    [_, deleted] = team.sync([], signatures=valkey_url).history({"id": 15})
+    assert deleted.change.before == people(15)[0]
+    monkeypatch.setenv("RUNDIFF_CACHE_LIMIT", "little")
+    with pytest.raises(ConfigurationError, match='RUNDIFF_CACHE_LIMIT must look like "500MB" or "20GB"'):
+        run(1)
+
+
 def test_each_run_on_another_machine(team: Team) -> None:
     """Nothing that a run needs is left on the machine of the one before."""
     first = team.sync(people(*range(200)), "one").run()

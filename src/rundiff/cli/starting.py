@@ -24,6 +24,9 @@ TEMPLATE = """\
 # How long old baselines are kept for `rundiff rollback`.
 # retention = "7d"
 
+# How much local copies of what servers keep may take.
+# cache_limit = "10GB"
+
 # Options of all syncs.
 # [defaults]
 # max_delete_percent = 5

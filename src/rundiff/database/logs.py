@@ -34,7 +34,11 @@ if TYPE_CHECKING:  # the command that only looks at runs needs no Arrow
 
     from rundiff.database.flaps import Flaps
 
-__all__ = ["FolderLog", "LogFolders", "LogFormat", "LogPart", "LogWriter", "WriteLog"]
+__all__ = ["FETCHED", "FolderLog", "LogFolders", "LogFormat", "LogPart", "LogWriter", "WriteLog"]
+
+
+FETCHED = "fetch-"
+"""What folders below the root are called while something is fetched into them, before the number of the process."""
 
 
 class LogFolders(Protocol):

@@ -12,19 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from rundiff.copies import InUse
 from rundiff.database.contract import Acknowledged, Failure, StoredRun, StoredSync
 from rundiff.database.joined import JoinedTables, Statements
 from rundiff.database.logs import LogFolders, LogFormat, WriteLog
 from rundiff.database.migrating import require_current
 from rundiff.database.postgresql_failures import FailureTable
 from rundiff.database.postgresql_leases import Leases, has_changed, statements
-from rundiff.database.postgresql_rows import (
-    as_json,
-    plain_row,
-    run_of,
-    sync_of,
-    utc,
-)
+from rundiff.database.postgresql_rows import as_json, plain_row, run_of, sync_of, utc
 from rundiff.database.server import Address, Server, clean
 from rundiff.errors import Fenced
 from rundiff.model import RunKind, RunStatus
@@ -53,6 +48,7 @@ class PostgresqlDatabase:
     def __init__(self, url: str) -> None:
         self.address = Address.parse(url)
         self._server = Server(self.address)
+        self._in_use = InUse()
         self._syncs, self._runs, self._failures = (self.address.table(f"rundiff_{name}") for name in _TABLES)
         self._records = self.address.table("sync_write_records")
         self.joined = JoinedTables(
@@ -87,7 +83,8 @@ class PostgresqlDatabase:
         return f"PostgreSQL {self._server.rows('SHOW server_version')[0]['server_version'].split()[0]}"
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, and let go of the local copies of write logs."""
+        self._in_use.release()
         self._held.close()
         self._server.close()
 
@@ -100,7 +97,7 @@ class PostgresqlDatabase:
         """Give the tables of write records, with copies of their files in local folders."""
         from rundiff.database.postgresql_log import PostgresqlLog
 
-        return PostgresqlLog(self, self._server, (folders, form))
+        return PostgresqlLog(self, self._server, (folders, form), self._in_use)
 
     def fenced(self, sync_id: str, token: int, work: Callable[[Cursor], T]) -> T:
         """Do one transaction for a sync, unless a higher token was given out."""

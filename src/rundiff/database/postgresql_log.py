@@ -7,6 +7,7 @@ was made from, and fetched where it is missing; a few records are fetched withou
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -18,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from rundiff.copies import InUse
 from rundiff.database.flaps import FLAPS, Flaps, described
-from rundiff.database.logs import LogFolders, LogFormat, LogPart, remove_others
+from rundiff.database.logs import FETCHED, LogFolders, LogFormat, LogPart, remove_others
 from rundiff.database.postgresql_chunks import Chunks, Log, batches
 from rundiff.database.postgresql_copy import COLUMNS, copy_lines
 from rundiff.database.server import Server
@@ -40,8 +42,13 @@ class PostgresqlLog:
     """The write logs and held sets of a PostgreSQL database."""
 
     def __init__(
-        self, database: PostgresqlDatabase, server: Server, local: tuple[LogFolders, LogFormat]
+        self,
+        database: PostgresqlDatabase,
+        server: Server,
+        local: tuple[LogFolders, LogFormat],
+        in_use: InUse,
     ) -> None:
+        self._in_use = in_use
         self._database = database
         self._server = server
         self._folders, self._form = local
@@ -108,7 +115,10 @@ class PostgresqlLog:
         return self._folders.log(sync_id, run) if kind == _LOG else self._folders.held(sync_id, run)
 
     def _copy(self, log: Log, seal: str) -> Path:
+        """Name the local copy, which nobody removes from now on."""
         place = self._place(log)
+        # What all of a sync's copies are in.
+        self._in_use.hold(place.parent.parent)
         return place.with_name(f"{place.name}-{seal}")
 
     def _local(self, log: Log) -> Path:
@@ -128,6 +138,10 @@ class PostgresqlLog:
                 self._adopt(fetched, log, seal)
             finally:
                 shutil.rmtree(above, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                # The copies used last are kept.
+                os.utime(target)
         self._known[log] = target
         return target
 
@@ -138,7 +152,7 @@ class PostgresqlLog:
         return rows[0]["seal"].hex if rows else None
 
     def _temporary(self) -> Path:
-        return Path(tempfile.mkdtemp(prefix="fetch-", dir=self._folders.root))
+        return Path(tempfile.mkdtemp(prefix=f"{FETCHED}{os.getpid()}-", dir=self._folders.root))
 
     def part(self, sync_id: str, run: int, signatures: pa.Array) -> LogPart:
         """Give the local copy, or else fetch the chunks that can hold these keys; all if it is most of them."""

@@ -17,11 +17,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 
+from rundiff.copies import copies_in, trim
+from rundiff.database.logs import FETCHED
+
 __all__ = ["Home"]
+
+_COPIED = re.compile(r"\d{8,}-[0-9a-f]{32}")
+"""The name of a write log's copy: the run, and the seal of what it was made from."""
 
 
 class Home:
@@ -77,6 +85,30 @@ class Home:
         with contextlib.suppress(OSError):
             # Missing, or not empty.
             folder.rmdir()
+
+    @property
+    def cache(self) -> Path:
+        """The folder of copies of baselines."""
+        return self.root / "cache"
+
+    def trim_copies(self, most: int) -> None:
+        """Bound what copies of a server's baselines and write logs take, and remove half-fetched ones.
+
+        Those that other processes use stay, and so does the embedded database's own write log.
+        """
+        copies: dict[Path, Iterable[Path]] = {}
+        with contextlib.suppress(OSError):  # others may do the same
+            for folder in self.cache.glob("*"):
+                copies[folder] = list(copies_in(folder))
+            for folder in (self.root / "syncs").glob("*"):
+                logs = (*folder.glob("log/*"), *folder.glob("held/*"))
+                if found := [path for path in logs if _COPIED.fullmatch(path.name)]:
+                    copies[folder] = found
+            trim(copies, most)
+            for path in self.root.glob(f"{FETCHED}*"):
+                owner = path.name.removeprefix(FETCHED).partition("-")[0]
+                if owner.isdigit() and not _lives(int(owner)):
+                    shutil.rmtree(path, ignore_errors=True)
 
     def relative(self, location: str) -> str:
         """Name a path relative to the home's parent when it lies below, so that both can move."""

@@ -62,7 +62,7 @@ class Workspace:
                 home=home,
                 database=database,
                 log=database.write_log(home, log_format()),
-                store=open_store(storage.signatures, home.signatures, home.root / "cache"),
+                store=open_store(storage.signatures, home.signatures, home.cache),
                 signing_key=key,
                 retention_days=storage.retention_days,
             )
@@ -84,6 +84,8 @@ class Workspace:
             self._backends.store.close()
         finally:
             self._backends.database.close()
+            if self.storage.database is not None or self.storage.signatures is not None:
+                self._backends.home.trim_copies(self.storage.cache_bytes)
 
     def backends(self, progress: ProgressHook | None = None) -> Backends:
         """Give what runs share, with a hook for progress."""

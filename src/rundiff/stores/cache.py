@@ -1,7 +1,8 @@
 """Local copies of a server's objects: files, which the engine maps into memory.
 
 A copy is only used while the server still has the object, and only if its bytes have the digest that the server
-names. Of each sync the copies used last are kept, so that a worker that ran the last run fetches nothing.
+names. Of each sync the copies used last are kept, so that a worker that ran the last run fetches nothing. What all
+copies of a home take is bounded by `rundiff.copies`, when nobody uses them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from rundiff.copies import InUse, copies_in
 from rundiff.stores.blob_plans import digest_of_file
 from rundiff.stores.contract import is_share
 
@@ -26,10 +28,16 @@ class LocalCopies:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._in_use = InUse()
         self._verified: dict[Path, tuple[int, int, int]] = {}
+
+    def release(self) -> None:
+        """Be done with all copies: they may be removed from now on."""
+        self._in_use.release()
 
     def workspace(self, sync_id: str) -> Path:
         """Give the folder of files that are not objects yet; made if need be."""
+        self._in_use.hold(self._root / sync_id)
         folder = self._root / sync_id / _FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -54,6 +62,10 @@ class LocalCopies:
         """Give the copy, if it has that size and digest."""
         path = self._root / sync_id / name
         try:
+            if not path.exists():
+                return None
+            # From here on nobody removes it.
+            self._in_use.hold(path.parent)
             stamp = self._stamp(path)
             if stamp[1] != size:
                 return None
@@ -95,7 +107,7 @@ class LocalCopies:
 
     def _prune(self, sync_id: str) -> None:
         with contextlib.suppress(OSError):  # another process may do the same
-            files = [path for path in (self._root / sync_id).iterdir() if path.is_file()]
+            files = list(copies_in(self._root / sync_id))
             files.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
             # Apart, so that shares never push out the baseline, which the next run needs again.
             shares = [path for path in files if is_share(path.name)]

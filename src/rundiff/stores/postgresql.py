@@ -214,7 +214,11 @@ class PostgresqlStore:
         return "someone removed it from the signature store"
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Let go of the connection and of the local copies."""
+        self._disconnect()
+        self._copies.release()
+
+    def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -236,7 +240,7 @@ class PostgresqlStore:
             except psycopg.OperationalError as error:
                 if delay is None or not _passing(error):
                     raise self._told(error) from error
-                self.close()
+                self._disconnect()
                 time.sleep(delay)
             except psycopg.Error as error:
                 raise self._told(error) from error

@@ -311,8 +311,9 @@ class RedisStore:
         return datetime.fromtimestamp(int(told[0]), UTC)
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Let go of the connections and of the local copies."""
         self._link.close()
+        self._copies.release()
 
 
 class _Incomplete(Exception):

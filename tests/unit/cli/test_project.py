@@ -121,7 +121,7 @@ def test_a_file_elsewhere(tmp_path: Path) -> None:
         ("sync = 3\n", "`sync` of rundiff.toml must be a table: write [sync.NAME]."),
         ("defaults = 3\n", "`defaults` of rundiff.toml must be a table: write [defaults]."),
         ("home = 3\n", "`home` of rundiff.toml must be text."),
-        ("retention = '7 days'\n", '`retention` of rundiff.toml must look like "7d", "12h" or "2w".'),
+        ("retention = '7 days'\n", '`retention` of rundiff.toml must look like "12h", "7d" or "2w".'),
         ("retention = 7\n", "`retention` of rundiff.toml must be text."),
         (SYNC.replace('key = "id"\n', ""), f"{HERE} needs `key`."),
         (SYNC.replace('source = "people.csv"\n', ""), f"{HERE} needs `source`."),
