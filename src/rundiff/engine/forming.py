@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from typing import Any
 
 from rundiff.errors import ConfigurationError
 from rundiff.settings import SyncSettings
-from rundiff.signing.normalising import parse_chain
+from rundiff.signing.normalising import Function, parse_chain
 from rundiff.signing.paths import is_path
 from rundiff.signing.preparing import Preparation
 from rundiff.signing.rule import Form
 
-__all__ = ["preparation_of"]
+__all__ = ["preparation_of", "preparation_of_form"]
 
 
 def preparation_of(settings: SyncSettings) -> Preparation:
@@ -40,6 +41,32 @@ def preparation_of(settings: SyncSettings) -> Preparation:
         normalize={name: "|".join(step.text for step in chain) for name, chain in chains.items()},
     )
     return Preparation(form, chains, settings.primary_key, owner)
+
+
+def preparation_of_form(form: Form, asked: Preparation) -> Preparation:
+    """Ready the form that a baseline was signed in, from its words, beside the one that is asked for now.
+
+    A Python function is the one of that name that is asked for, the same field's first; else it is imported. Raises
+    `ConfigurationError` where it can't be.
+    """
+    if form == asked.form:
+        return asked
+    functions = {
+        step.text: step.call
+        for chain in asked.chains.values()
+        for step in chain
+        if isinstance(step, Function)
+    }
+    chains = {}
+    for name, words in form.normalize.items():
+        own = {step.text: step.call for step in asked.chains.get(name, ()) if isinstance(step, Function)}
+        label = f"{asked.owner}normalize of {name}, as the baseline was signed,"
+        chains[name] = parse_chain(words, label, partial(_known, {**functions, **own}, label=label))
+    return replace(asked, form=form, chains=chains)
+
+
+def _known(known: Mapping[str, Callable[[Any], Any]], reference: str, label: str) -> Callable[[Any], Any]:
+    return known[reference] if reference in known else _found(reference, label)
 
 
 def _found(reference: str, label: str) -> Callable[[Any], Any]:
