@@ -60,5 +60,3 @@ class TestWithoutTransactions(Trial):
     test_positions = DestinationSuite.test_deliver_gives_the_position_reached
     test_advance = DestinationSuite.test_advance_writes_nothing
     test_slices = DestinationSuite.test_sliced_batches_deliver_their_part
-    test_keys = DestinationSuite.test_composite_keys
-    test_nothing_is_left = DestinationSuite.test_check_leaves_nothing

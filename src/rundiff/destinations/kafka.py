@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["KafkaDestination", "open_topic"]
 
+_BATCH_RECORDS = 20_000
+"""Messages are objects here, which take memory, and a transaction must not last too long."""
+_LEAST_LIMIT = 1_000
+"""librdkafka's least one."""
 _LIMIT = 1_000_000
 """Bytes of one message where the topic's own limit can't be asked for: librdkafka's default."""
 
@@ -74,7 +78,11 @@ class KafkaDestination:
         self._plain: Sender | None = None
         self._known_limit: int | None = None
         self.capabilities = Capabilities(
-            new_action=Action.CREATE, transactional=self._transactions, upserts=True, wants_previous=True
+            new_action=Action.CREATE,
+            transactional=self._transactions,
+            upserts=True,
+            wants_previous=True,
+            batch_records=_BATCH_RECORDS,
         )
         """A topic takes creates: exactly once with transactions, at least once without."""
 
@@ -232,7 +240,7 @@ class KafkaDestination:
         if self._known_limit is None:
             given = self._address.client.get("message.max.bytes")
             told = given or self._link.settings_of(self._topic).get("max.message.bytes")
-            self._known_limit = int(told) if told and told.isdigit() else _LIMIT
+            self._known_limit = max(int(told), _LEAST_LIMIT) if told and told.isdigit() else _LIMIT
         return self._known_limit
 
     @property

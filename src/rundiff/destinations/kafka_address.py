@@ -9,10 +9,12 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from rundiff.errors import ConfigurationError
 
-__all__ = ["MESSAGE_SECONDS", "KafkaAddress", "check_topic", "parse_kafka"]
+__all__ = ["KafkaAddress", "check_topic", "parse_kafka"]
 
 MESSAGE_SECONDS = 60.0
 """How long the client tries to send a message, unless `kafka_options` says otherwise."""
+TRANSACTION_SECONDS = 120.0
+"""How long a transaction may last, unless `kafka_options` says otherwise: enough for a batch on a slow line."""
 PORT = 9092
 _EXAMPLE = "kafka://HOST:9092/TOPIC"
 _SECURITY = ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")
@@ -60,6 +62,14 @@ class KafkaAddress:
         """Seconds in which the client tries to send a message."""
         given = self.client.get("message.timeout.ms") or self.client.get("delivery.timeout.ms") or ""
         return int(given) / 1000 if given.isdigit() and int(given) else MESSAGE_SECONDS
+
+    @property
+    def transaction_seconds(self) -> float:
+        """Seconds after which the brokers abort a transaction."""
+        given = self.client.get("transaction.timeout.ms", "")
+        return (
+            int(given) / 1000 if given.isdigit() and int(given) else max(TRANSACTION_SECONDS, self.patience)
+        )
 
     @property
     def cluster(self) -> str:

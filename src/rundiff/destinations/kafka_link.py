@@ -202,7 +202,9 @@ class Link:
         code, said = error.code(), self.hushed(error)
         if code in _FENCED:
             return Fenced(
-                f"Another worker took {self.address.identity} over for this sync, so this one stops ({said})."
+                f"{self.address.identity}: another worker took over for this sync, or a transaction lasted longer than "
+                f"{self.address.transaction_seconds:g} seconds, so this one stops ({said}). Run again; if it is the "
+                "time, with a smaller batch_size, or with more transaction.timeout.ms in kafka_options."
             )
         if code in _NO_TRANSACTIONS:
             return DestinationError(

@@ -35,8 +35,6 @@ _READING = {
     "auto.offset.reset": "earliest",
     "fetch.wait.max.ms": 20,
 }
-_PATIENCE = 65.0
-"""Seconds to wait for the transactions of others: brokers abort one that is 60 seconds old."""
 
 
 class _Key(msgspec.Struct, frozen=True):
@@ -106,7 +104,7 @@ class Marks:
         """Read what was committed until now.
 
         A transaction that is open hides what was committed behind its beginning. That of a worker which died
-        stays open for a minute; `unblock` ends it at once where it is this sync's own.
+        stays open until it times out; `unblock` ends it at once where it is this sync's own.
         """
         there = self.link.topic(self.name)
         if there is None:
@@ -115,7 +113,7 @@ class Marks:
             self._consumer, self._found, self._next = self.link.consumer(_READING), {}, {}
         ends = self._ends(there.partitions)
         waiting = {number: end for number, end in ends.items() if end > 0}
-        until = time.monotonic() + _PATIENCE
+        until = time.monotonic() + self.link.address.transaction_seconds + self.link.seconds
         while waiting:
             seen = self._advance(self._consumer, list(waiting))
             waiting = {number: end for number, end in waiting.items() if seen.get(number, 0) < end}
@@ -125,8 +123,8 @@ class Marks:
                 unblock = None
             elif waiting and time.monotonic() > until:
                 raise DestinationError(
-                    f"The watermarks in the Kafka topic {self.name} can't be read: a transaction of another worker has "
-                    "been open for more than a minute. Run again when its delivery has ended."
+                    f"The watermarks in the Kafka topic {self.name} can't be read: a transaction of another worker "
+                    "stays open. Run again when its delivery has ended."
                 )
         return self._found
 
@@ -162,10 +160,20 @@ class Marks:
                 continue
             until = time.monotonic() + self.link.seconds
             self._next[number] = offset + 1
-            key = msgspec.json.decode(message.key() or b"", type=_Key)
-            value = message.value()
-            if value is None:
-                self._found.pop(key, None)
-            else:
-                self._found[key] = msgspec.json.decode(value, type=Mark)
+            self._take(message.key() or b"", message.value())
         return ended
+
+    def _take(self, key: bytes, value: bytes | None) -> None:
+        """Note one mark, or that it was removed."""
+        assert self._found is not None  # noqa: S101 -- `_read` made it
+        try:
+            known = msgspec.json.decode(key, type=_Key)
+            if value is None:
+                self._found.pop(known, None)
+            else:
+                self._found[known] = msgspec.json.decode(value, type=Mark)
+        except msgspec.DecodeError as error:
+            raise ConfigurationError(
+                f"The Kafka topic {self.name} holds messages that are no watermarks: name another topic by "
+                "kafka_watermarks, for watermarks alone."
+            ) from error

@@ -7,18 +7,16 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from rundiff.destinations.kafka_address import MESSAGE_SECONDS
 from rundiff.destinations.kafka_link import Link, patiently
 from rundiff.destinations.kafka_messages import Messages
 
 __all__ = ["Failure", "Sender"]
 
 _WAIT = 0.2
-_ABORT_SECONDS = 5.0
+_ABORT_SECONDS = 2.0
 _DEFAULTS = {
     "partitioner": "murmur2_random",  # Java's: topics with the same keys can be joined partition by partition
     "linger.ms": 20,
-    "message.timeout.ms": int(MESSAGE_SECONDS * 1000),
 }
 _FIXED = {"enable.idempotence": True, "acks": "all", "delivery.report.only.error": True}
 
@@ -39,8 +37,10 @@ class Sender:
         self._transactional = transactional_id is not None
         self._open = False
         own: dict[str, Any] = {**_DEFAULTS, **_FIXED, "on_delivery": self._report, "message.max.bytes": limit}
+        own["message.timeout.ms"] = int(link.address.patience * 1000)
         if transactional_id is not None:
             own["transactional.id"] = transactional_id
+            own["transaction.timeout.ms"] = int(link.address.transaction_seconds * 1000)
         self._producer = link.producer(own)
         if self._transactional:
             patiently(self._producer.init_transactions, self._patience)
