@@ -22,6 +22,7 @@ import pymysql.cursors
 import pytest
 from psycopg.rows import dict_row
 from tests.servers.mariadb import MariadbServer
+from tests.servers.seaweed import SeaweedServer
 
 from rundiff.destinations import open_destination
 from rundiff.destinations.contract import Capabilities, ChangeBatch, Position, Target
@@ -373,6 +374,39 @@ class TestCsv(DestinationSuite):
             return [change for path in files for change in csv_changes(path.read_bytes())]
 
         return Harness(open=opener(str(folder)), changes=changes)
+
+
+def in_bucket(server: SeaweedServer, place: str, kind: str) -> Harness:
+    """Reach a prefix of a bucket, and read its objects of a kind."""
+
+    def changes() -> list[dict[str, Any]]:
+        names = [name for name in server.names(place) if name.endswith(kind)]
+        return [change for name in names for change in read[kind](server.read(place, name))]
+
+    read: dict[str, Callable[[bytes], list[dict[str, Any]]]] = {
+        ".parquet": lambda content: pq.read_table(pa.BufferReader(content)).to_pylist(),
+        ".csv": csv_changes,
+        ".jsonl": lambda content: [json.loads(line) for line in content.split(b"\n") if line],
+    }
+    return Harness(open=opener(f"s3://{place}/people{kind}"), changes=changes)
+
+
+class TestParquetOnS3(DestinationSuite):
+    @pytest.fixture
+    def harness(self, seaweed_server: SeaweedServer, s3_place: str) -> Harness:
+        return in_bucket(seaweed_server, s3_place, ".parquet")
+
+
+class TestCsvOnS3(DestinationSuite):
+    @pytest.fixture
+    def harness(self, seaweed_server: SeaweedServer, s3_place: str) -> Harness:
+        return in_bucket(seaweed_server, s3_place, ".csv")
+
+
+class TestJsonLinesOnS3(DestinationSuite):
+    @pytest.fixture
+    def harness(self, seaweed_server: SeaweedServer, s3_place: str) -> Harness:
+        return in_bucket(seaweed_server, s3_place, ".jsonl")
 
 
 WEAK = Capabilities(new_action=Action.CREATE, transactional=False, upserts=False, wants_previous=False)

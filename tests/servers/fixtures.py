@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tests.servers.kafka import KafkaServer
     from tests.servers.mariadb import MariadbServer
     from tests.servers.postgresql import PostgresqlServer
+    from tests.servers.seaweed import SeaweedServer
     from tests.servers.valkey import RedisServer
 
 
@@ -69,3 +70,20 @@ def kafka_server() -> Iterator[KafkaServer]:
 
     with KafkaServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def seaweed_server() -> Iterator[SeaweedServer]:
+    """One server of the S3 protocol for all tests, each in a bucket of its own; who kills it starts it again."""
+    from tests.servers.seaweed import SeaweedServer
+
+    with SeaweedServer() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_place(seaweed_server: SeaweedServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A bucket and a prefix in it that is empty, which the environment leads to."""
+    for name, value in seaweed_server.environment().items():
+        monkeypatch.setenv(name, value)
+    return seaweed_server.new_place()

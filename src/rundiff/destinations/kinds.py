@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Any
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 
 from rundiff.errors import ConfigurationError
 
-__all__ = ["Kind", "decimal_digits", "kind_of"]
+__all__ = ["Kind", "check_kinds", "decimal_digits", "kind_of"]
 
 
 class Kind(Enum):
@@ -76,6 +77,12 @@ def kind_of(arrow_type: pa.DataType) -> Kind:
     raise ConfigurationError(
         f"A destination can't take values of the Arrow type {arrow_type}: cast the field to a plain type."
     )
+
+
+def check_kinds(fields: Mapping[str, pa.DataType]) -> None:
+    """Refuse fields of types that no source hands over."""
+    for arrow_type in fields.values():
+        kind_of(arrow_type)
 
 
 def decimal_digits(arrow_type: pa.DataType) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,7 +11,7 @@ import pyarrow.compute as pc
 
 from rundiff.baseline.columns import repeating_fields
 from rundiff.destinations.contract import ChangeBatch, Target
-from rundiff.destinations.kinds import Kind, decimal_digits, kind_of
+from rundiff.destinations.kinds import Kind, check_kinds, decimal_digits, kind_of
 from rundiff.destinations.render import json_text
 from rundiff.destinations.spelling import plain_text
 from rundiff.destinations.wholeruns import RunFormat
@@ -61,11 +60,6 @@ class _ParquetFile:
     def end(self) -> None:
         """Write the footer."""
         self._writer.close()
-
-
-def _check(fields: Mapping[str, pa.DataType]) -> None:
-    for arrow_type in fields.values():
-        kind_of(arrow_type)
 
 
 def _owner(path: Path) -> str | None:
@@ -146,7 +140,7 @@ PARQUET = RunFormat(
     ending=".parquet",
     title="Parquet",
     media_type="application/vnd.apache.parquet",
-    check=_check,
+    check=check_kinds,
     begin=_ParquetFile,
     owner=_owner,
 )

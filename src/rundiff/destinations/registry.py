@@ -32,6 +32,11 @@ _APIS = {
     "https": "rundiff.destinations.http:open_api",
     "kafka": "rundiff.destinations.kafka:open_topic",
 }
+_OBJECTS = {
+    "s3": "rundiff.destinations.runobjects:open_objects",
+    "gs": "rundiff.destinations.runobjects:open_objects",
+    "az": "rundiff.destinations.runobjects:open_objects",
+}
 _FILES = {
     ".jsonl": "rundiff.destinations.stream:open_stream",
     ".parquet": "rundiff.destinations.folder:open_parquet",
@@ -40,7 +45,8 @@ _FILES = {
 }
 _KNOWN = (
     "sqlite:///FILE, duckdb:///FILE, postgresql://USER:PASSWORD@HOST/DATABASE, mysql://USER:PASSWORD@HOST/DATABASE, "
-    "https://HOST/PATH, kafka://HOST/TOPIC, FILE.jsonl, FOLDER.parquet, FOLDER.csv, - for standard output"
+    "https://HOST/PATH, kafka://HOST/TOPIC, FILE.jsonl, FOLDER.parquet, FOLDER.csv, s3://BUCKET/PREFIX.parquet "
+    "(or gs://, az://), - for standard output"
 )
 
 
@@ -59,17 +65,19 @@ def open_destination(options: DestinationOptions) -> Destination:
         return _open_file(url, options)
     scheme = scheme.lower()
     if scheme in _TABLES:
+        _refuse_csv_options(options, f"{scheme}://", "")
         if options.into is None:
             raise ConfigurationError(f"The destination {scheme}:// needs a table: name it with --into TABLE.")
         return _call(_TABLES[scheme], f"{scheme}://{url.partition('://')[2]}", options.into, options.mode)
-    if scheme in _APIS:
+    if scheme in _APIS or scheme in _OBJECTS:
         _refuse_table_options(options, f"{scheme}://")
-        module, name = _APIS[scheme].split(":")
-        api: Destination = getattr(import_module(module), name)(options)
-        return api
-    for entry in entry_points(group=ENTRY_POINTS, name=scheme):
-        opened: Destination = entry.load()(options)
+        _refuse_csv_options(options, f"{scheme}://", url.partition("?")[0])
+        module, name = {**_APIS, **_OBJECTS}[scheme].split(":")
+        opened: Destination = getattr(import_module(module), name)(options)
         return opened
+    for entry in entry_points(group=ENTRY_POINTS, name=scheme):
+        loaded: Destination = entry.load()(options)
+        return loaded
     others = sorted(f"{name}://" for name in entry_points(group=ENTRY_POINTS).names)
     raise ConfigurationError(
         f"There is no destination {scheme}://: use one of {', '.join([_KNOWN, *others])}, "
@@ -82,10 +90,7 @@ def _open_file(url: str, options: DestinationOptions) -> Destination:
     if ending is None or (ending == "-" and url != "-"):
         raise ConfigurationError(f"{url!r} names no destination: use one of {_KNOWN}.")
     _refuse_table_options(options, url)
-    if options.csv_formula_safe and ending != ".csv":
-        raise ConfigurationError(
-            f"The destination {url} is no CSV: --csv-formula-safe is for CSV, leave it out."
-        )
+    _refuse_csv_options(options, url, url)
     module, name = _FILES[ending].split(":")
     opened: Destination = getattr(import_module(module), name)(options)
     return opened
@@ -97,6 +102,13 @@ def _refuse_table_options(options: DestinationOptions, shown: str) -> None:
     if options.mode != "mirror":
         raise ConfigurationError(
             f"The destination {shown} gets every change as it is: --mode {options.mode} is for tables, leave it out."
+        )
+
+
+def _refuse_csv_options(options: DestinationOptions, shown: str, path: str) -> None:
+    if options.csv_formula_safe and not path.lower().endswith(".csv"):
+        raise ConfigurationError(
+            f"The destination {shown} is no CSV: --csv-formula-safe is for CSV, leave it out."
         )
 
 

@@ -19,9 +19,9 @@ import msgspec
 import pyarrow as pa
 
 from rundiff.destinations.contract import Capabilities, ChangeBatch, Position, Target
-from rundiff.destinations.kinds import kind_of
+from rundiff.destinations.kinds import check_kinds
+from rundiff.destinations.lines import write_lines
 from rundiff.destinations.places import check_file, sync_folder
-from rundiff.destinations.render import change_lines
 from rundiff.errors import DestinationError
 from rundiff.model import Action
 from rundiff.settings import DestinationOptions
@@ -31,8 +31,6 @@ __all__ = ["FileStream", "StandardOutput", "open_standard_output", "open_stream"
 _CAPABILITIES = Capabilities(
     new_action=Action.CREATE, transactional=False, upserts=True, wants_previous=True, whole_runs=False
 )
-_ROWS = 16_384
-"""Rows that are rendered at once, which bounds memory."""
 _BLOCK = 1 << 20
 
 
@@ -89,7 +87,7 @@ class FileStream(_Stream):
 
     def check(self, target: Target, fields: Mapping[str, pa.DataType] | None) -> None:
         """Refuse a path that can't be appended to, and types without a JSON form."""
-        _check_fields(fields)
+        check_kinds(fields or {})
         check_file(self._path)
 
     def claim(self, target: Target, start: Position) -> None:
@@ -119,7 +117,7 @@ class FileStream(_Stream):
             with _locked(self._path) as file:
                 start = file.seek(0, os.SEEK_END)
                 try:
-                    _write(file, target, batch)
+                    write_lines(file, target, batch)
                     file.flush()
                     os.fsync(file.fileno())
                 except OSError:
@@ -160,7 +158,7 @@ class StandardOutput(_Stream):
 
     def check(self, target: Target, fields: Mapping[str, pa.DataType] | None) -> None:
         """Refuse types without a JSON form."""
-        _check_fields(fields)
+        check_kinds(fields or {})
 
     def claim(self, target: Target, start: Position) -> None:
         """Do nothing: what was written can't be taken back."""
@@ -168,7 +166,7 @@ class StandardOutput(_Stream):
     def deliver(self, target: Target, batch: ChangeBatch, expected: Position) -> Position:
         """Write the batch and flush it."""
         try:
-            _write(sys.stdout.buffer, target, batch)
+            write_lines(sys.stdout.buffer, target, batch)
             sys.stdout.buffer.flush()
         except BrokenPipeError as error:
             _silence_standard_output()
@@ -185,26 +183,6 @@ class StandardOutput(_Stream):
 
     def close(self) -> None:
         """Leave standard output open: it belongs to the process."""
-
-
-def _check_fields(fields: Mapping[str, pa.DataType] | None) -> None:
-    for arrow_type in (fields or {}).values():
-        kind_of(arrow_type)
-
-
-def _write(file: BinaryIO, target: Target, batch: ChangeBatch) -> None:
-    for offset in range(0, batch.records.num_rows, _ROWS):
-        part = batch.slice(offset, min(_ROWS, batch.records.num_rows - offset))
-        for chunk in _chunks(change_lines(target, part)):
-            file.write(chunk)
-
-
-def _chunks(lines: pa.Array | pa.ChunkedArray) -> Iterator[pa.Buffer]:
-    """Give the bytes of lines without copying them: in Arrow they stand one after another."""
-    for chunk in lines.chunks if isinstance(lines, pa.ChunkedArray) else [lines]:
-        data = chunk.buffers()[2]
-        if data is not None:
-            yield data
 
 
 def _silence_standard_output() -> None:

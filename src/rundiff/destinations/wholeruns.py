@@ -46,7 +46,7 @@ class RunFormat:
     title: str
     """As in "a Parquet destination"."""
     media_type: str
-    """As registered with IANA."""
+    """What servers are told that a file is."""
     check: Callable[[Mapping[str, pa.DataType]], None]
     """Refuses fields that no file of the format takes, by `ConfigurationError`."""
     begin: Callable[[BinaryIO, Target, pa.StructType], RunFile]
