@@ -117,6 +117,15 @@ class Sync:
         with self._workspace() as workspace:
             return workspace.verify(self.name, repair=repair, limit=limit, settings=self._settings)
 
+    def adopt(self, *, dry_run: bool = False) -> RunResult:
+        """Make a first baseline of what the destination's table already holds, in a run of its own.
+
+        The source is read for its fields and their types; no row is written. With `dry_run` nothing is
+        changed. Raises `StateChanged` if the sync has a baseline already.
+        """
+        with self._workspace() as workspace:
+            return workspace.adopt(self._settings, dry_run=dry_run)
+
     def discard_record(self, key: Mapping[str, Any]) -> int:
         """Drop what is set aside of one record, and give the number of entries.
 

@@ -49,6 +49,7 @@ COMMANDS = {
     "schema": Entry("looking", "Look", "List a sync's fields and their pinned types."),
     "sql": Entry("querying", "Look", "Query write records, runs and syncs with SQL."),
     "verify": Entry("verifying", "Act", "Compare what a destination holds with the baseline."),
+    "adopt": Entry("adopting", "Act", "Start from what a destination already holds."),
     "approve": Entry("acting", "Act", "Deliver what a guard held."),
     "retry": Entry("acting", "Act", "Send what was set aside again."),
     "discard": Entry("acting", "Act", "Drop what a guard held, or a record that is set aside."),

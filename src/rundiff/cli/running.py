@@ -16,13 +16,13 @@ from rundiff.errors import ConfigurationError
 from rundiff.project import ad_hoc
 from rundiff.settings import SyncSettings
 
-__all__ = ["apply_command", "chosen", "plan_command", "sync_command"]
+__all__ = ["apply_command", "chosen", "plan_command", "sync_arguments", "sync_command"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def _sync_arguments(command: Command) -> Command:
-    """Declare what `sync` and `plan` have in common."""
+def sync_arguments(command: Command) -> Command:
+    """Declare what `sync`, `plan` and `adopt` have in common."""
     command = common_options(quiet=True)(command)
     command = option_flags(command)
     command = click.option(
@@ -36,7 +36,7 @@ def _sync_arguments(command: Command) -> Command:
 
 
 @click.command("sync", short_help="Find what changed and deliver it.")
-@_sync_arguments
+@sync_arguments
 @click.option("--fail-fast", is_flag=True, help="Stop at the first sync that fails.")
 @click.option("--dry-run", is_flag=True, help="Preview only, like `rundiff plan`.")
 @click.pass_obj
@@ -56,7 +56,7 @@ def sync_command(
 
 
 @click.command("plan", short_help="Preview a sync: counts and a sample of its changes.")
-@_sync_arguments
+@sync_arguments
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Keep the plan here, for `rundiff apply`."
 )

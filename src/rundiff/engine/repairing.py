@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,7 @@ from msgspec import structs
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.segments import FLAG_ASSUMED, FLAG_UNCERTAIN
 from rundiff.compare.guards import Figures, judge
-from rundiff.destinations.contract import Destination, Readable
+from rundiff.destinations.contract import Readable
 from rundiff.engine.candidate import reflag
 from rundiff.engine.changeset import ChangeSet, Findings
 from rundiff.engine.flow import deliver_changes, failing
@@ -28,7 +27,7 @@ from rundiff.engine.previous import PreviousRecords, logs_of
 from rundiff.engine.run import Execution
 from rundiff.engine.session import Session, StoredDestination
 from rundiff.engine.starting import start
-from rundiff.engine.verifying import CHUNK, Compared, Drift, Known, compare_rows, keys_at
+from rundiff.engine.verifying import CHUNK, Compared, Drift, Known, compare_rows, keys_at, readable
 from rundiff.engine.views import Difference, Verification
 from rundiff.errors import ConfigurationError, StateChanged, SyncMismatch
 from rundiff.model import BaselineState, Counts, RunKind, RunResult
@@ -36,19 +35,9 @@ from rundiff.options import parse_duration
 from rundiff.settings import SyncSettings
 from rundiff.signing import signer_name
 
-__all__ = ["readable", "verify"]
+__all__ = ["verify"]
 
 Ints = npt.NDArray[np.int64]
-
-
-def readable(destination: Destination, name: str) -> Readable:
-    """Give a destination as one that can be read back; raises `ConfigurationError` if it can't."""
-    if not destination.capabilities.reads_back:
-        raise ConfigurationError(
-            f"sync {name}: the destination {destination.identity} can't be read back, so what it holds can't be "
-            "compared; this works for tables of SQLite, DuckDB, PostgreSQL and MySQL"
-        )
-    return cast(Readable, destination)
 
 
 def verify(session: Session, settings: SyncSettings, *, repair: bool, limit: int) -> Verification:

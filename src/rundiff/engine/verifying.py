@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,15 +21,15 @@ from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.manifest import Manifest
 from rundiff.baseline.order import SIGNATURE
 from rundiff.baseline.segments import FLAG_UNCERTAIN
-from rundiff.destinations.contract import Readable, Target
+from rundiff.destinations.contract import Destination, Readable, Target
 from rundiff.engine.previous import PreviousRecords
 from rundiff.engine.records import values
 from rundiff.engine.spelled import ReadBack, read_back
-from rundiff.errors import RecordsRefused
+from rundiff.errors import ConfigurationError, RecordsRefused
 from rundiff.model import Match
 from rundiff.signing import SigningKey, sign_both
 
-__all__ = ["Compared", "Drift", "Known", "compare_rows", "keys_at"]
+__all__ = ["Compared", "Drift", "Known", "compare_rows", "keys_at", "readable"]
 
 CHUNK = 1 << 17
 CHUNK_BYTES = 96 << 20
@@ -105,6 +105,16 @@ class _Suspects:
         rows = sum(batch.num_rows for batch in self.texts)
         size: int = sum(batch.nbytes for batch in self.texts)
         return rows >= CHUNK or size >= CHUNK_BYTES
+
+
+def readable(destination: Destination, name: str) -> Readable:
+    """Give a destination as one that can be read back; raises `ConfigurationError` if it can't."""
+    if not destination.capabilities.reads_back:
+        raise ConfigurationError(
+            f"sync {name}: the destination {destination.identity} can't be read back, so what it holds can't be "
+            "compared; this works for tables of SQLite, DuckDB, PostgreSQL and MySQL"
+        )
+    return cast(Readable, destination)
 
 
 def compare_rows(known: Known, limit: int) -> Compared:

@@ -194,6 +194,28 @@ class Workspace:
             recover(session, settings)
             return retry(session, settings, key)
 
+    def adopt(
+        self, settings: SyncSettings, *, dry_run: bool = False, progress: ProgressHook | None = None
+    ) -> RunResult:
+        """Make a first baseline of what the destination already holds, in a run of its own.
+
+        The source is read for its fields and types. With `dry_run` no state is changed. Raises
+        `StateChanged` if the sync has a baseline.
+        """
+        from rundiff.engine import adopting
+        from rundiff.engine.recovery import recover
+        from rundiff.engine.session import Session
+        from rundiff.sources import open_source
+
+        source = open_source(settings.source, settings.reading)
+        destination = open_sink(settings.destination, refuse_caller=settings.name)
+        backends = self.backends(progress)
+        if dry_run:
+            return adopting.preview_adoption(backends, settings, source, destination)
+        with Session.open(backends, settings, destination, source.location) as session:
+            recover(session, settings)
+            return adopting.adopt(session, settings, source)
+
     def verify(
         self,
         name: str,

@@ -1,0 +1,294 @@
+"""`rundiff adopt`: a first baseline from what the destination already holds.
+
+The source is read for its fields and their types alone; each row of the table is then signed as if it were a
+record of the source. The next run compares the source with that, and writes only the difference.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import mkdtemp
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rundiff.baseline.baseline import Baseline
+from rundiff.baseline.manifest import Memory
+from rundiff.baseline.order import SIGNATURE, argsort, first_of_group, words
+from rundiff.baseline.segments import FLAG_UNCERTAIN, entries
+from rundiff.database.contract import Acknowledged, StoredSync
+from rundiff.destinations.contract import Destination, Position, Readable, Target
+from rundiff.engine.changeset import ENTRIES, ChangeSet, Findings
+from rundiff.engine.comparing import write_entries
+from rundiff.engine.flow import failing
+from rundiff.engine.partitions import as_partitions, record_partitions
+from rundiff.engine.planning import refuse_unfinished
+from rundiff.engine.reading import compared_fields
+from rundiff.engine.report import planned_result
+from rundiff.engine.run import Execution
+from rundiff.engine.scoping import reach_of
+from rundiff.engine.session import Backends, Session, refuse_other
+from rundiff.engine.spelled import read_back
+from rundiff.engine.starting import start
+from rundiff.engine.verifying import readable
+from rundiff.errors import KeyFieldMissing, SourceError, StateChanged
+from rundiff.model import BaselineState, Counts, RunKind, RunResult
+from rundiff.settings import SyncSettings
+from rundiff.signing import sign_both, signer_name
+from rundiff.sources.contract import ReadRequest, Source
+from rundiff.sources.pins import arrow_type_of
+
+__all__ = ["adopt", "preview_adoption"]
+
+NOTHING = b"\0" * 32
+
+
+@dataclass(slots=True)
+class _Adopted:
+    """The entries that rows of the table became."""
+
+    batches: list[pa.RecordBatch] = field(default_factory=list)
+    rows: int = 0
+    unnamed: int = 0
+    """Rows without a key that the source could have."""
+    odd: int = 0
+    """Rows with a value that can't be read as its field's type; the next run that reads their key writes them."""
+    fields: dict[str, None] = field(default_factory=dict)
+    """The fields of such values."""
+    known: dict[str, None] = field(default_factory=dict)
+    """The fields that the table has."""
+    repeated: int = 0
+    """Keys that have several rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Adopting:
+    """What an adoption works with."""
+
+    backends: Backends
+    settings: SyncSettings
+    source: Source
+    destination: Readable
+    target: Target
+
+    def found(self, folder: Path, sync: StoredSync | None, baseline: str) -> ChangeSet:
+        """Read source and table, and leave a change set of entries without write records."""
+        names, pins = self._fields()
+        settings, key = self.settings, self.backends.signing_key
+        fields = tuple(compared_fields(names, settings.comparison, settings.primary_key))
+        types = {name: arrow_type_of(pins[name]) for name in names if name in pins}
+        self.destination.check(self.target, types)
+        parted = reach_of(settings, Memory(), self.backends.database.now()).partition_by
+        adopted = _Adopted()
+        for texts in self.destination.stored(self.target, fields):
+            adopted.known.update(dict.fromkeys(texts.schema.names))
+            self._take(adopted, texts, (fields, pins), parted)
+        together = _together(adopted)
+        if together is not None:
+            write_entries(folder / ENTRIES, [together])
+        count = 0 if together is None else together.num_rows
+        counts = dict.fromkeys(Counts.__dataclass_fields__, 0)
+        counts |= {"records_read": adopted.rows, "unchanged": count - adopted.odd, "duplicates": 0}
+        for name in ("deletes_held", "written", "failed"):
+            del counts[name]
+        changes = ChangeSet(
+            folder,
+            Findings(
+                sync_id=None if sync is None else sync.sync_id,
+                name=settings.name,
+                source=self.backends.home.relative(self.source.location),
+                primary_key=settings.primary_key,
+                destination=self.destination.identity,
+                new_action=str(self.destination.capabilities.new_action),
+                manifest=None,
+                baseline=baseline,
+                baseline_records=0,
+                fields=fields,
+                pins=pins,
+                # The next run has to read the source before anything can be told of it.
+                complete=False,
+                reasons=(),
+                ends_with_newline=None,
+                signing_key_id=None if key is None else key.id,
+                counts=counts,
+                samples={},
+                warnings=_warnings(adopted, [n for n in fields if n not in adopted.known], count),
+                extra_entries=count,
+                existing=count,
+                signer=signer_name(),
+                memory=Memory(partition_by=parted),
+            ),
+        )
+        changes.save()
+        return changes
+
+    def _fields(self) -> tuple[list[str], dict[str, str]]:
+        """Read the source to its end for its fields and their types."""
+        settings = self.settings
+        names: dict[str, None] = {}
+        request = ReadRequest(options=settings.reading, primary_key=settings.primary_key)
+        with self.source.open(request) as reading:
+            for batch in reading:
+                names.update(dict.fromkeys(batch.records.schema.names))
+            pins = dict(reading.pins)
+        if not names:
+            raise SourceError(
+                f"sync {settings.name}: the source has no records, so the fields to adopt are not known. Adopt when it "
+                "has some"
+            )
+        missing = [name for name in settings.primary_key if name not in names]
+        if missing:
+            raise KeyFieldMissing(
+                f"sync {settings.name}: the source has no field {', '.join(missing)}, which the primary key names; it "
+                f"has {', '.join(list(names)[:20])}"
+            )
+        return list(names), pins
+
+    def _take(
+        self,
+        adopted: _Adopted,
+        texts: pa.RecordBatch,
+        signed: tuple[tuple[str, ...], dict[str, str]],
+        parted: Sequence[str],
+    ) -> None:
+        """Make entries of some rows."""
+        key, signing_key = list(self.settings.primary_key), self.backends.signing_key
+        fields, pins = signed
+        adopted.rows += texts.num_rows
+        back = read_back(texts, pins)
+        named = np.ones(texts.num_rows, dtype=np.bool_)
+        for name in key:
+            named &= back.records.column(name).is_valid().to_numpy(zero_copy_only=False)
+        adopted.unnamed += int(np.count_nonzero(~named))
+        adopted.fields.update(dict.fromkeys(name for name in back.fields if name not in key))
+        records, odd = back.records.filter(pa.array(named)), back.odd[named]
+        keys, data = sign_both(records, (key, fields), signing_key)
+        odd = odd | data.signatures.is_null().to_numpy(zero_copy_only=False)
+        signatures = pc.if_else(data.signatures.is_valid(), data.signatures, pa.scalar(NOTHING, SIGNATURE))
+        partition = None
+        if parted:
+            partition = as_partitions(record_partitions(records, parted, signing_key))
+        made = entries(
+            (keys.signatures, signatures),
+            pa.StructArray.from_arrays([records.column(name) for name in key], names=key),
+            written_run=0,
+            partition=partition,
+        )
+        adopted.batches.append(_flagged(made, odd))
+
+
+def _flagged(batch: pa.RecordBatch, uncertain: np.ndarray) -> pa.RecordBatch:
+    at = batch.schema.get_field_index("flags")
+    flags = np.where(uncertain, np.uint8(FLAG_UNCERTAIN), batch.column(at).to_numpy())
+    return batch.set_column(at, batch.schema.field(at), pa.array(flags.astype(np.uint8)))
+
+
+def _together(adopted: _Adopted) -> pa.RecordBatch | None:
+    """Bring all entries into one sorted batch; of several rows of a key none is taken for the record."""
+    if not adopted.batches:
+        return None
+    [whole] = pa.Table.from_batches(adopted.batches).combine_chunks().to_batches() or [None]
+    if whole is None:
+        return None
+    matrix = words(whole.column("primary_key_signature"))
+    order = argsort(matrix)
+    first = first_of_group(matrix[order])
+    several = np.zeros(len(first), dtype=np.bool_)
+    several[:-1] |= ~first[1:]
+    kept = whole.take(pa.array(order[first]))
+    adopted.repeated = int(np.count_nonzero(several[first]))
+    flags = kept.column("flags").to_numpy()
+    kept = _flagged(kept, (flags != 0) | several[first])
+    adopted.odd = int(np.count_nonzero(kept.column("flags").to_numpy()))
+    return kept
+
+
+def _warnings(adopted: _Adopted, lacking: Sequence[str], count: int) -> tuple[str, ...]:
+    warnings = []
+    if lacking and adopted.rows:
+        warnings.append(
+            f"the table has no column {', '.join(lacking[:10])}: records that have a value there will be updated"
+        )
+    if adopted.unnamed:
+        warnings.append(
+            f"{adopted.unnamed:,} row{'s' * (adopted.unnamed > 1)} without a key that the source could have: not "
+            "adopted, and left alone"
+        )
+    if adopted.odd:
+        why = [f"values of {', '.join(list(adopted.fields)[:10])} that can't be read back"] * bool(
+            adopted.fields
+        )
+        why += [f"{adopted.repeated:,} keys with several rows"] * bool(adopted.repeated)
+        warnings.append(
+            f"{adopted.odd:,} row{'s' * (adopted.odd > 1)} can't be compared ({'; '.join(why)}): the next run writes "
+            "those that the source has"
+        )
+    if count:
+        warnings.append(
+            "rows that the source does not have will be deleted by the next complete run, as guards allow; "
+            "`rundiff plan` shows what it would do"
+        )
+    return tuple(warnings)
+
+
+def adopt(session: Session, settings: SyncSettings, source: Source) -> RunResult:
+    """Make a first baseline of the destination's rows, in a run of its own that writes no row.
+
+    Raises `StateChanged` if the sync has a baseline, `ConfigurationError` for destinations that can't be
+    read back, `DestinationError` if there is no table.
+    """
+    destination = readable(session.destination, session.sync.name)
+    _refuse_known(session.sync)
+    execution = Execution.begin(session, RunKind.ADOPT, Baseline.empty())
+    with failing(execution):
+        started = start(session.backends, settings, (destination, session.target), session.sync)
+        execution.begin_from(started)
+        folder = session.backends.home.new_spool(session.sync.sync_id)
+        work = _Adopting(session.backends, settings, source, destination, session.target)
+        changes = work.found(folder, session.sync, str(BaselineState.FIRST))
+        changes = execution.seal(changes)
+        # It has no write records, so this takes away marks that no database knows, and nothing else.
+        execution.deliver(changes, settings)
+        number = execution.run.run
+        # From now on a table that is dropped or restored is noticed.
+        destination.claim(session.target, Position(run=number, sequence=0))
+        return execution.commit(changes, position=Acknowledged(number, 0))
+
+
+def preview_adoption(
+    backends: Backends, settings: SyncSettings, source: Source, destination: Destination
+) -> RunResult:
+    """Say what an adoption would find, without changing any state."""
+    began = time.monotonic()
+    folder = Path(mkdtemp(prefix="adopt-", dir=backends.home.root))
+    try:
+        there = readable(destination, settings.name)
+        _, sync = refuse_other(backends, settings, destination, source.location)
+        if sync is not None:
+            _refuse_known(sync)
+            refuse_unfinished(backends, sync)
+        target = Target(
+            sync_id="" if sync is None else sync.sync_id,
+            sync=settings.name,
+            primary_key=settings.primary_key,
+        )
+        start(backends, settings, (destination, target), sync)
+        work = _Adopting(backends, settings, source, there, target)
+        changes = work.found(folder, sync, str(BaselineState.FIRST))
+        return replace(planned_result(changes.findings, time.monotonic() - began), kind=RunKind.ADOPT)
+    finally:
+        destination.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _refuse_known(sync: StoredSync) -> None:
+    if sync.manifest is not None:
+        raise StateChanged(
+            f"sync {sync.name} has a baseline already, and goes on from it; `rundiff verify {sync.name}` compares it "
+            f"with the destination. To start from what the destination holds instead, `rundiff reset {sync.name}` first"
+        )
