@@ -43,7 +43,11 @@ def test_every_command_has_an_example_that_parses(name: str) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_flag_of_a_command_is_in_the_docs(name: str) -> None:
     # What all commands share stands at the top of the page; plan takes what sync takes.
-    text = section(name) + COMMANDS_PAGE.split("\n## ", 1)[0] + (section("sync") if name == "plan" else "")
+    text = (
+        section(name)
+        + COMMANDS_PAGE.split("\n## ", 1)[0]
+        + (section("sync") if name in ("plan", "adopt") else "")
+    )
     if COMMANDS[name].section == "Look":
         text += COMMANDS_PAGE.split("\n## Look", 1)[1].split("###", 1)[0]
     for param in command(name).params:
