@@ -23,8 +23,7 @@ from rundiff.baseline.order import SIGNATURE, argsort, first_of_group, words
 from rundiff.baseline.segments import FLAG_UNCERTAIN, entries
 from rundiff.database.contract import Acknowledged, StoredSync
 from rundiff.destinations.contract import Destination, Position, Readable, Target
-from rundiff.engine.changeset import ENTRIES, ChangeSet, Findings
-from rundiff.engine.comparing import write_entries
+from rundiff.engine.changeset import ENTRIES, ChangeSet, Findings, write_entries
 from rundiff.engine.flow import failing
 from rundiff.engine.partitions import as_partitions, record_partitions
 from rundiff.engine.planning import refuse_unfinished
