@@ -86,7 +86,7 @@ def test_connections_that_are_cut_lose_nothing(home: Path, transactions: bool) -
 
 
 def command(url: str, source: Path, home: Path, *more: str) -> list[str]:
-    options = ["--home", str(home), "--name", "s", "--batch-size", "20", *more]
+    options = ["--home", str(home), "--name", "s", "--batch-size", "10", *more]
     return [sys.executable, "-m", "rundiff", "sync", str(source), "--key", "id", "--to", url, *options]
 
 
@@ -94,19 +94,19 @@ def command(url: str, source: Path, home: Path, *more: str) -> list[str]:
 def test_a_killed_run_is_finished_under_the_same_keys(
     kafka_server: KafkaServer, home: Path, tmp_path: Path, flag: str
 ) -> None:
-    url, source = kafka_server.url(), tmp_path / "people.csv"
-    source.write_text("id,v\n" + "".join(f"{row['id']},{row['v']}\n" for row in people()))
+    url, source, rows = kafka_server.url(), tmp_path / "people.csv", people(1500)
+    source.write_text("id,v\n" + "".join(f"{row['id']},{row['v']}\n" for row in rows))
     process = subprocess.Popen(command(url, source, home, flag), env={**os.environ})
     wait_for(kafka_server, url, 100)
     process.kill()
     assert process.wait() == -9
     transactions = flag == "--kafka-transactions"
-    again = sync(url, source, home, kafka_transactions=transactions, batch_size=20)
+    again = sync(url, source, home, kafka_transactions=transactions, batch_size=1000)
     assert "its delivery was finished first" in " ".join(again.warnings)
     messages = kafka_server.read(topic_of(url))
-    assert replayed(messages) == expected(people())
+    assert replayed(messages) == expected(rows)
     # What was broken off is one batch at most.
-    assert repeats(messages) <= 20
+    assert repeats(messages) <= 10
 
 
 @pytest.mark.parametrize("transactions", [True, False])

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
 from tests.servers.kafka import KafkaServer
 
 from rundiff.api import Sync
-from rundiff.errors import ConfigurationError
+from rundiff.errors import ConfigurationError, DestinationLost
 
 
 def sync(url: str, rows: Any, **options: Any) -> Sync:
@@ -71,11 +72,29 @@ def test_a_topic_of_other_messages_keeps_no_watermarks(kafka_server: KafkaServer
     assert kafka_server.read(topic_of(url)) == []
 
 
+def test_a_topic_that_was_created_anew_is_told_from_the_one_that_was_written(
+    kafka_server: KafkaServer,
+) -> None:
+    url = kafka_server.url()
+    sync(url, [{"id": 1}]).run()
+    admin = AdminClient({"bootstrap.servers": kafka_server.broker})
+    admin.delete_topics([topic_of(url)])[topic_of(url)].result(10)
+    admin.create_topics([NewTopic(topic_of(url), num_partitions=1)])[topic_of(url)].result(10)
+    with pytest.raises(DestinationLost, match="--full-refresh"):
+        sync(url, [{"id": 1}, {"id": 2}]).run()
+    sync(url, [{"id": 1}, {"id": 2}], full_refresh=True).run()
+    assert sorted(message.key() or b"" for message in kafka_server.read(topic_of(url))) == [
+        b'{"id":1}',
+        b'{"id":2}',
+    ]
+    assert sync(url, [{"id": 1}, {"id": 2}]).run().counts.unchanged == 2
+
+
 def test_ctrl_c_ends_a_run_whose_broker_is_silent(home: Path, tmp_path: Path) -> None:
     with KafkaServer() as server:
         url = server.url("people")
         source = tmp_path / "people.csv"
-        source.write_text("id\n" + "".join(f"{n}\n" for n in range(400)))
+        source.write_text("id\n" + "".join(f"{n}\n" for n in range(1500)))
         command = [sys.executable, "-m", "rundiff", "sync", str(source), "--key", "id", "--to", url]
         process = subprocess.Popen(
             [*command, "--home", str(home), "--batch-size", "10"],
@@ -95,4 +114,4 @@ def test_ctrl_c_ends_a_run_whose_broker_is_silent(home: Path, tmp_path: Path) ->
             subprocess.run([*command, "--home", str(home)], check=False, capture_output=True).returncode == 0
         )
         keys = [json.loads(message.key() or b"")["id"] for message in server.read("people")]
-        assert sorted(set(keys)) == list(range(400))
+        assert sorted(set(keys)) == list(range(1500))

@@ -40,6 +40,7 @@ class KafkaServer:
         self.port = free_port()
         self._advertised = advertised
         self._process: subprocess.Popen[bytes] | None = None
+        self._admin = AdminClient({"bootstrap.servers": self.broker, "log_level": 0})
         self.start()
 
     def __enter__(self) -> Self:
@@ -105,20 +106,19 @@ class KafkaServer:
 
     def count(self, topic: str) -> int:
         """Give how many messages a topic has, those of open transactions and of the broker itself among them."""
-        admin = AdminClient({"bootstrap.servers": self.broker})
-        return sum(self._ends(admin, topic).values())
+        return sum(self._ends(topic).values())
 
-    def _ends(self, admin: AdminClient, topic: str) -> dict[int, int]:
-        known = admin.list_topics(timeout=_SECONDS).topics.get(topic)
+    def _ends(self, topic: str) -> dict[int, int]:
+        known = self._admin.list_topics(timeout=_SECONDS).topics.get(topic)
         if known is None:
             return {}
         asked = {TopicPartition(topic, number): OffsetSpec.latest() for number in known.partitions}
-        told = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_UNCOMMITTED)
+        told = self._admin.list_offsets(asked, isolation_level=IsolationLevel.READ_UNCOMMITTED)
         return {place.partition: future.result().offset for place, future in told.items()}
 
     def read(self, topic: str) -> list[Message]:
         """Read all committed messages of a topic, partition by partition; none where there is no topic."""
-        ends = self._ends(AdminClient({"bootstrap.servers": self.broker}), topic)
+        ends = self._ends(topic)
         if not ends:
             return []
         places = [TopicPartition(topic, number, 0) for number in sorted(ends)]

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection
@@ -73,6 +73,31 @@ class Topic:
     partitions: tuple[int, ...]
 
 
+@dataclass(slots=True)
+class _Complaints:
+    """What the clients' threads complain of; most of it they mend themselves.
+
+    It knows no client: one that is let go of ends at once, and not when a cycle is collected.
+    """
+
+    password: str | None = field(repr=False)
+    trouble: str | None = None
+    denied: str | None = None
+    """Why the brokers won't have this client."""
+
+    def note(self, error: KafkaError) -> None:
+        """Remember an error."""
+        if error.code() in _DENIED:
+            self.denied = self.hushed(error)
+        elif error.code() != KafkaError._ALL_BROKERS_DOWN:
+            self.trouble = self.hushed(error)
+
+    def hushed(self, error: KafkaError) -> str:
+        """Bring a client's message to one line without the password."""
+        text = " ".join(error.str().split()).removesuffix(".")
+        return text.replace(self.password, "…") if self.password else text
+
+
 class Link:
     """The clients of one destination; each is made when it is first needed."""
 
@@ -81,8 +106,7 @@ class Link:
         self.seconds = min(_ANSWER_SECONDS, address.patience)
         """How long to wait for an answer."""
         self._admin: AdminClient | None = None
-        self._trouble: str | None = None
-        self._denied: str | None = None
+        self._complaints = _Complaints(address.client.get("sasl.password"))
 
     @property
     def admin(self) -> AdminClient:
@@ -102,7 +126,8 @@ class Link:
         return made
 
     def _made(self, kind: Callable[..., Any], settings: Mapping[str, Any]) -> Any:
-        given = {**settings, **self.address.client, "error_cb": self._note, "client.id": "rundiff"}
+        own = {"client.id": "rundiff", "log_level": 5, "error_cb": self._complaints.note}
+        given = {**own, **settings, **self.address.client}
         try:
             return kind(given, logger=log)
         except KafkaException as error:
@@ -116,26 +141,13 @@ class Link:
                 "name or a value that it does not know."
             ) from error
 
-    def _note(self, error: KafkaError) -> None:
-        """Remember what the client's threads complain of; most of it they mend themselves."""
-        if error.code() in _DENIED:
-            self._denied = self.hushed(error)
-        elif error.code() != KafkaError._ALL_BROKERS_DOWN:
-            self._trouble = self.hushed(error)
-
     def raise_denied(self) -> None:
         """Raise `DestinationError` if the brokers won't have this client, which no patience mends."""
-        if self._denied is not None:
+        if self._complaints.denied is not None:
             raise DestinationError(
-                f"The Kafka brokers {self.address.cluster} refuse the connection: {self._denied}. Mend user, "
-                "password or security, then run again."
+                f"The Kafka brokers {self.address.cluster} refuse the connection: {self._complaints.denied}. Mend "
+                "user, password or security, then run again."
             )
-
-    def hushed(self, error: KafkaError) -> str:
-        """Bring a client's message to one line without the password."""
-        text = " ".join(error.str().split()).removesuffix(".")
-        password = self.address.client.get("sasl.password")
-        return text.replace(password, "…") if password else text
 
     def topic(self, name: str) -> Topic | None:
         """Ask for a topic without making the brokers create it; None where there is none."""
@@ -199,7 +211,7 @@ class Link:
 
     def translate(self, error: KafkaError, doing: str) -> DestinationError:
         """Say what an error means, and what to do."""
-        code, said = error.code(), self.hushed(error)
+        code, said = error.code(), self._complaints.hushed(error)
         if code in _FENCED:
             return Fenced(
                 f"{self.address.identity}: another worker took over for this sync, or a transaction lasted longer than "
@@ -221,14 +233,15 @@ class Link:
     def words(self, error: KafkaError) -> str:
         """Say what an error is; where nobody answered, what the client complained of last."""
         if error.code() not in _SILENT:
-            return self.hushed(error)
-        trouble = f"; the last trouble: {self._trouble}" if self._trouble else ""
-        return f"no answer came in time{trouble}"
+            return self._complaints.hushed(error)
+        trouble = self._complaints.trouble
+        return f"no answer came in time; the last trouble: {trouble}" if trouble else "no answer came in time"
 
     def refusal(self, errors: Sequence[KafkaError]) -> str | None:
         """Give the first of some errors that is about a record itself, in words; None if none is."""
         return next(
-            (f"the broker refuses it: {self.hushed(e)}" for e in errors if e.code() in _REFUSED), None
+            (f"the broker refuses it: {self._complaints.hushed(e)}" for e in errors if e.code() in _REFUSED),
+            None,
         )
 
 

@@ -33,10 +33,15 @@ class Sender:
     def __init__(self, link: Link, limit: int, transactional_id: str | None = None) -> None:
         self._link = link
         self._patience = link.address.patience
-        self._failures: list[Failure] = []
+        self._failures = failures = list[Failure]()
         self._transactional = transactional_id is not None
         self._open = False
-        own: dict[str, Any] = {**_DEFAULTS, **_FIXED, "on_delivery": self._report, "message.max.bytes": limit}
+
+        def report(error: KafkaError, message: Message) -> None:
+            # Bound to the list alone: a producer that is let go of ends at once.
+            failures.append((message.key() or b"", error))
+
+        own: dict[str, Any] = {**_DEFAULTS, **_FIXED, "on_delivery": report, "message.max.bytes": limit}
         own["message.timeout.ms"] = int(link.address.patience * 1000)
         if transactional_id is not None:
             own["transactional.id"] = transactional_id
@@ -44,9 +49,6 @@ class Sender:
         self._producer = link.producer(own)
         if self._transactional:
             patiently(self._producer.init_transactions, self._patience)
-
-    def _report(self, error: KafkaError, message: Message) -> None:
-        self._failures.append((message.key() or b"", error))
 
     def begin(self) -> None:
         """Begin a transaction."""
@@ -103,7 +105,8 @@ class Sender:
         """Wait until each message was written or given up; gives those that were not written."""
         while self._producer.flush(_WAIT):
             self._link.raise_denied()
-        failures, self._failures = self._failures, []
+        failures = list(self._failures)
+        self._failures.clear()
         return failures
 
     def close(self) -> None:
