@@ -118,6 +118,15 @@ def test_records_without_a_parent_belong_to_no_partition(tmp_path: Path) -> None
     assert sync.ids() == {1, 2, 3}
 
 
+def test_a_parted_baseline_that_has_become_empty(tmp_path: Path) -> None:
+    sync = Syncing(tmp_path, partition_by=["region"], max_delete_percent=100, allow_empty=True)
+    sync(rows(1), scope="full")
+    assert sync([], scope="full").counts.deleted == 1
+    assert sync([]).counts.deleted == 0
+    assert sync(rows(2)).counts.created == 1
+    assert sync.ids() == {2}
+
+
 def test_an_incomplete_partition_deletes_nothing(tmp_path: Path) -> None:
     sync = Syncing(tmp_path, max_delete_percent=100)
     sync(rows(1, 2))

@@ -24,7 +24,9 @@ rows = st.fixed_dictionaries(
         "part": st.sampled_from([None, "A", "B", "C"]),
         "v": st.integers(0, 1),
         "gone": st.sampled_from([None, False, True]),
-    }
+    },
+    # A field that comes and goes, in some records or in all of a run.
+    optional={"note": st.sampled_from([None, "x", "y"])},
 )
 scopes = st.one_of(
     st.tuples(st.sampled_from(["full", "incremental"]), st.none()),

@@ -103,7 +103,7 @@ class Baseline:
 
     def partitions(self) -> Halves:
         """Give the partitions of all positions; zeros where a segment does not hold them."""
-        parts = []
+        parts = [np.zeros((0, 2), dtype=">u8")]
         for side in (self.base, self.overlay):
             if side.parted:
                 parts += [halves(column) for column in side.column("partition")]
