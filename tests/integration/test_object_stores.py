@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +21,9 @@ from tests.servers.valkey import CuttingProxy
 import rundiff
 from rundiff.destinations import open_destination, runobjects
 from rundiff.destinations.contract import Destination, Position, Target
+from rundiff.engine.workspace import Workspace
 from rundiff.errors import ConfigurationError, DestinationError, Fenced
-from rundiff.settings import DestinationOptions
+from rundiff.settings import DestinationOptions, Storage
 from rundiff.testing.batches import change_batch
 
 TARGET = Target(sync_id="0b9c4ea8-1f3e", sync="people", primary_key=("id",), token=5)
@@ -235,3 +238,31 @@ def test_what_a_store_refuses_is_told(
         sync(f"s3://{s3_place}/people.csv", ROWS)
     assert "never-show" not in str(caught.value)
     assert seaweed_server.names(s3_place) == []
+
+
+def test_a_temporary_folder_that_is_missing(
+    seaweed_server: SeaweedServer, s3_place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    destination = claimed(f"s3://{s3_place}/people.csv")
+    with pytest.raises(
+        DestinationError, match=r"gathered in .*gone: No such file.* by TMPDIR, then run again"
+    ):
+        destination.deliver(TARGET, change_batch(ROWS, "create", run=3), START)
+    assert seaweed_server.names(s3_place) == []
+
+
+def test_what_is_approved_goes_to_the_same_place_in_the_same_form(
+    seaweed_server: SeaweedServer, s3_place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = seaweed_server.environment()["AWS_ENDPOINT_URL"]
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    url = f"s3://{s3_place}/people.csv?endpoint={endpoint}"
+    sync(url, [{"id": 1, "v": "=a"}, *ROWS[1:]], csv_formula_safe=True)
+    held = sync(url, ROWS[1:], csv_formula_safe=True, max_deletes=0)
+    assert held.counts.deletes_held == 1
+    with Workspace(Storage(home=os.environ["RUNDIFF_HOME"])) as workspace:
+        workspace.approve("people")
+    names = seaweed_server.names(s3_place)
+    assert len(names) == 2
+    assert b'"delete",1,"\'=a"' in seaweed_server.read(s3_place, names[-1])

@@ -85,7 +85,8 @@ class Bucket:
         """Give an error of `obstore` as one of Rundiff's, None for any other error."""
         from obstore.exceptions import BaseError
 
-        if not isinstance(error, BaseError | FileNotFoundError | PermissionError):
+        # Some of its errors are of Python's own kinds; those of files have a number.
+        if not isinstance(error, BaseError) and (not isinstance(error, OSError) or error.errno is not None):
             return None
         told = str(error).partition("\n\nDebug source")[0]
         said = _ANSWER.search(told)
