@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,12 +99,14 @@ def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Debug" not in str(caught.value)
 
 
-def test_the_driver_is_imported_when_a_store_is_named() -> None:
+def test_the_driver_is_imported_when_a_store_is_named(tmp_path: Path) -> None:
     code = (
         "import sys, rundiff.cli, rundiff.destinations.registry as r\n"
         "from rundiff.settings import DestinationOptions\n"
         "for url in ('a.parquet', 'a.csv', 'a.jsonl'):\n"
         "    r.open_destination(DestinationOptions(url=url))\n"
+        "import rundiff\n"
+        "rundiff.sync([{'id': 1}], primary_key='id', name='p', destination=sys.argv[1])\n"
         "assert 'obstore' not in sys.modules\n"
         "sys.modules['obstore'] = None\n"
         "try:\n"
@@ -113,5 +116,6 @@ def test_the_driver_is_imported_when_a_store_is_named() -> None:
         "else:\n"
         "    raise AssertionError\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code, str(tmp_path / "changes.csv")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
