@@ -34,7 +34,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home directory that no other test sees."""
     folder = tmp_path / "home"
     monkeypatch.setenv("RUNDIFF_HOME", str(folder))
-    for name in ("RUNDIFF_SIGNING_KEY", "RUNDIFF_DATABASE", "RUNDIFF_SIGNATURES"):
+    for name in (
+        "RUNDIFF_SIGNING_KEY",
+        "RUNDIFF_SIGNING_KEY_FORMER",
+        "RUNDIFF_DATABASE",
+        "RUNDIFF_SIGNATURES",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_COLOR", "1")
     return folder

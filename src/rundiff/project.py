@@ -236,12 +236,13 @@ def storage(
             key of the environment can't be used.
     """
     chosen = home or environ.get("RUNDIFF_HOME") or project.home or DEFAULT_HOME
-    from rundiff.signing.keys import load_signing_key
+    from rundiff.signing.keys import load_former_key, load_signing_key
 
     key = load_signing_key(environ)
     return Storage(
         home=chosen,
         signing_key=key.secret if key else None,
+        former_signing_key=load_former_key(environ),
         retention_days=project.retention_days,
         database=_server("database", chosen, (servers.get("database"), environ, project.database)),
         signatures=_server("signatures", chosen, (servers.get("signatures"), environ, project.signatures)),

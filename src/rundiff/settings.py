@@ -137,7 +137,7 @@ class Policies(msgspec.Struct, frozen=True, kw_only=True):
     """`last`, `first`, `max:FIELD`, `min:FIELD`, `fail`, `quarantine`, or a Python function."""
     on_lost_baseline: Literal["fail", "rebaseline", "resend"] = "fail"
     on_existing: Literal["overwrite", "keep", "fail"] = "overwrite"
-    on_new_field: Literal["update", "fail"] = "update"
+    on_new_field: Literal["update", "adopt", "fail"] = "update"
     on_dropped_field: Literal["update", "fail"] = "fail"
     delete_after_misses: int = 1
     """Delete after so many complete runs in a row that covered the key without reading it (at most 254)."""
@@ -230,6 +230,8 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
     home: str = ".rundiff"
     signing_key: bytes | None = None
     """The secret for HMAC signatures; never stored, logged or printed."""
+    former_signing_key: bytes | None = None
+    """The one before, while the key is rotated; empty: there was none. None: the key is not rotated."""
     retention_days: float = 7.0
     database: str | None = None
     """The URL of the database; None: the home directory. It may hold a password: never stored or printed."""

@@ -14,7 +14,7 @@ from rundiff.baseline.columns import unify_types
 from rundiff.baseline.lookup import Lookup, open_lookup
 from rundiff.baseline.manifest import Manifest
 from rundiff.baseline.merge import entry_shape, with_shape
-from rundiff.baseline.order import Halves, argsort, halves, words
+from rundiff.baseline.order import Halves, argsort, as_signatures, halves, words
 from rundiff.baseline.segments import FLAG_DELETED, Segment, SegmentInfo
 from rundiff.errors import BaselineLost
 
@@ -83,16 +83,26 @@ class Baseline:
     def take(self, positions: Ints) -> pa.Table:
         """Gather entries by position, sorted by primary key signature."""
         ascending = np.sort(positions)
+        table = self.gather(ascending)
+        if len(ascending) and ascending[0] < self.base.rows <= ascending[-1]:
+            table = table.take(pa.array(argsort(words(table.column("primary_key_signature")))))
+        return table.combine_chunks()
+
+    def gather(self, ascending: Ints) -> pa.Table:
+        """Gather entries by ascending positions, in that order."""
         split = int(np.searchsorted(ascending, self.base.rows))
         shape = entry_shape(self.base.schema, self.overlay.schema)
         parts = [
             with_shape(self.base.take(ascending[:split]), shape),
             with_shape(self.overlay.take(ascending[split:] - self.base.rows), shape),
         ]
-        table = pa.concat_tables(parts)
-        if split and split < len(ascending):
-            table = table.take(pa.array(argsort(words(table.column("primary_key_signature")))))
-        return table.combine_chunks()
+        return pa.concat_tables(parts)
+
+    def key_signatures(self, positions: Ints) -> pa.FixedSizeBinaryArray:
+        """Give primary key signatures at positions in any order."""
+        ascending, places = np.unique(positions, return_inverse=True)
+        matrix = words(self.gather(ascending).column("primary_key_signature"))
+        return as_signatures(matrix[places])
 
     def misses(self) -> npt.NDArray[np.uint8]:
         """Give `missed_runs` of all positions."""

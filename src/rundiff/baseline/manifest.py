@@ -62,6 +62,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The compared fields."""
     form: Form = Form()
     """What was done to their values before they were signed."""
+    left_out: tuple[str, ...] | None = None
+    """Fields that had values and were not compared; None: all that `fields` lacks."""
+    rekeyed_run: int = 0
+    """The run that went over to the present signing key; write logs before it may be under others."""
     pins: dict[str, str]
     """Pinned types of all fields."""
     signature_format: int
@@ -73,6 +77,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     newlines: dict[str, bool] = {}
     """The same for each file."""
     memory: Memory = Memory()
+
+    @property
+    def excluded(self) -> frozenset[str]:
+        """The fields that had values and were not compared."""
+        return frozenset(set(self.pins) - set(self.fields) if self.left_out is None else self.left_out)
 
     @property
     def rule(self) -> Rule:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import uuid
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,9 +30,11 @@ from rundiff.baseline.segments import (
     write_segment,
 )
 from rundiff.durable import write_file
+from rundiff.engine.anew import Anew
 from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.log import log_type, read_log
 from rundiff.engine.partitions import as_partitions, record_partitions
+from rundiff.errors import BaselineLost
 from rundiff.model import Match
 from rundiff.signing.contract import FORMAT_VERSION, SigningKey
 from rundiff.stores.contract import SignatureStore
@@ -42,11 +45,13 @@ __all__ = [
     "build_candidate",
     "compact",
     "digest_of",
+    "keep_renewed",
     "logged_keys",
     "memory_of",
     "newer_entries",
     "publish",
     "reflag",
+    "renewed_baseline",
 ]
 
 OVERLAY_SHARE = 0.2
@@ -70,10 +75,12 @@ def build_candidate(
     unwritten = unwritten or Unwritten()
     sync_id, number, generation = run
     folder = store.workspace(sync_id)
+    baseline = renewed_baseline(store, baseline, changes)
     first = baseline.positions == 0
     memory = memory_of(changes, baseline.manifest)
     parted = (memory.partition_by, signing_key)
     base: SegmentInfo | None = None if baseline.manifest is None else baseline.manifest.base
+    rekeyed_run = 0 if baseline.manifest is None else baseline.manifest.rekeyed_run
     overlay = None if baseline.manifest is None else baseline.manifest.overlay
     if first and not changes.entries.exists() and not unwritten:
         base, live = _first_base(folder, changes, number, parted)
@@ -100,6 +107,8 @@ def build_candidate(
         primary_key=findings.primary_key,
         fields=findings.fields,
         form=findings.form,
+        left_out=findings.left_out,
+        rekeyed_run=number if findings.rekeyed else rekeyed_run,
         pins=findings.pins,
         signature_format=FORMAT_VERSION,
         signing_key_id=findings.signing_key_id,
@@ -116,6 +125,27 @@ def build_candidate(
     )
     publish(store, manifest)
     return manifest
+
+
+def keep_renewed(store: SignatureStore, changes: ChangeSet, sync_id: str) -> None:
+    """Put the base that a run under two rules made into the store; the write log does not need it."""
+    info = changes.findings.renewed
+    if info is not None and (made := changes.folder / info.name).exists():
+        path = store.workspace(sync_id) / info.name
+        shutil.move(made, path)
+        store.put(sync_id, path)
+
+
+def renewed_baseline(store: SignatureStore, baseline: Baseline, changes: ChangeSet) -> Baseline:
+    """Give the baseline before a run, signed by the rule that the run left: what it is built on."""
+    info, before = changes.findings.renewed, baseline.manifest
+    if info is None or before is None:
+        return baseline
+    path = store.get(before.sync_id, info.name)
+    if path is None:
+        raise BaselineLost(f"segment {info.name} of the baseline is missing")
+    base = Segment.open(path, info)
+    return Baseline(base, Segment([], base.schema), structs.replace(before, base=info, overlay=None))
 
 
 def memory_of(changes: ChangeSet, before: Manifest | None) -> Memory:
@@ -196,13 +226,13 @@ def newer_entries(
     unwritten: Unwritten,
     baseline: Baseline,
     parted: Parted,
-    *,
-    kept: bool = True,
+    replayed: Anew | None = None,
 ) -> tuple[Segment, int]:
     """Gather a run's entries in memory, sorted; also by how much the live keys grow.
 
-    `baseline` is the one before the run. Without `kept`, entries of keys that it held already and that
-    have no write record are left out: their misses and partitions.
+    `baseline` is the one before the run. When it is replayed, its records are signed anew where the rule is
+    another by now, and entries of keys that were held already and have no write record are left out: their
+    misses and partitions.
     """
     parts: list[pa.RecordBatch] = []
     added = 0
@@ -213,11 +243,13 @@ def newer_entries(
     ):
         if not path.exists():
             continue
-        for batch in read_log(path, columns=_columns(parted)):
+        for batch in read_log(path, columns=_columns(parted) if replayed is None else None):
             written = _select(batch, (*unwritten.refused, *unwritten.unknown), members=False)
             added += growth * written.num_rows
-            parts.append(_entries(written, run, flags, parted))
             unknown = _select(batch, unwritten.unknown, members=True)
+            if replayed is not None:
+                written, unknown = replayed.records(written), replayed.records(unknown)
+            parts.append(_entries(written, run, flags, parted))
             if unknown.num_rows and flags == FLAG_DELETED:
                 parts.append(_perhaps_deleted(unknown, baseline))
             elif unknown.num_rows:
@@ -226,8 +258,10 @@ def newer_entries(
     if changes.entries.exists():
         with pa.memory_map(str(changes.entries)) as source:
             table = pa.ipc.open_file(source).read_all()
-            # Where there are both, those of new keys stand first.
-            parts += (table if kept else table.slice(0, changes.findings.extra_entries)).to_batches()
+            if replayed is not None:
+                # Those of new keys stand first.
+                table = replayed.entries(table.slice(0, changes.findings.extra_entries))
+            parts += table.to_batches()
         added += changes.findings.extra_entries
     return segment_of(parts), added
 

@@ -14,6 +14,7 @@ import msgspec
 import pyarrow as pa
 
 from rundiff.baseline.manifest import Memory
+from rundiff.baseline.segments import SegmentInfo
 from rundiff.engine.log import CREATES, DELETES, UPDATES, unreadable
 from rundiff.signing.rule import Form
 
@@ -50,6 +51,12 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     """The compared fields."""
     form: Form = Form()
     """What was done to their values before they were signed."""
+    left_out: tuple[str, ...] | None = None
+    """Fields that are not compared."""
+    renewed: SegmentInfo | None = None
+    """The entries of the baseline before, signed anew, where the run went over to another rule."""
+    rekeyed: bool = False
+    """Whether that was under another signing key, too."""
     pins: dict[str, str]
     complete: bool
     reasons: tuple[str, ...]

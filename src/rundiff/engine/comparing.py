@@ -29,6 +29,7 @@ from rundiff.engine.log import CREATES, UPDATES, LogWriter, log_schema
 from rundiff.engine.partitions import as_partitions, record_partitions
 from rundiff.engine.previous import PreviousRecords, changed_fields
 from rundiff.engine.reading import SAMPLES, Read, key_texts
+from rundiff.engine.renewing import Renewed
 from rundiff.engine.spool import Spool
 from rundiff.engine.watching import MARKED
 from rundiff.errors import PolicyViolation
@@ -90,6 +91,10 @@ class Comparing:
     """Whether a key that was covered and not read is gone from the source."""
     marks: bool = False
     """Whether the source marks deletions itself."""
+    renewed: Renewed | None = None
+    """Under two rules: what the baseline's entries are signed with from now on."""
+    refresh: bool = False
+    """Whether all records are sent, unchanged ones, too."""
 
     @cached_property
     def covered(self) -> npt.NDArray[np.bool_] | None:
@@ -159,9 +164,12 @@ class Found:
     """Over all changes: action, key and data."""
 
 
-def prefetch_previous(work: Comparing, spool: Spool) -> None:
-    """Read what changed and deleted records held before, in one pass over the logs, if it is not much."""
-    positions = np.unique(np.concatenate([spool.known_positions, work.gone]))
+def prefetch_previous(work: Comparing, spool: Spool, also: npt.NDArray[np.int64]) -> None:
+    """Read what changed and deleted records held before, in one pass over the logs, if it is not much.
+
+    `also` are other positions whose data is going to be asked for.
+    """
+    positions = np.unique(np.concatenate([spool.known_positions, work.gone, also]))
     if 0 < len(positions) <= PREFETCH:
         known = work.baseline.take(positions)
         written = known.column("written_run").to_numpy().astype(np.int64)
@@ -251,6 +259,8 @@ def _winners(
     if work.marks:
         gone, match = (match & MARKED) != 0, match & ~np.uint8(MARKED)
     position = rows.column("position").to_numpy()
+    if work.renewed is not None and not work.refresh:
+        match = work.renewed.judge(match, position, rows.column("data_signature"))
     known = match != Match.NEW
     implied = np.zeros(len(match), dtype=np.bool_)
     implied[known] = work.seen.implied[position[known]]
@@ -442,7 +452,10 @@ def _records(rows: pa.RecordBatch, work: Comparing, schema: pa.Schema, update: b
         written = work.baseline.column_at("written_run", rows.column("position").to_numpy())
         kind = work.previous.data_type(written)
         if not pa.types.is_null(kind):
-            before = work.previous.fetch(rows.column("primary_key_signature"), written, kind)
+            signatures = rows.column("primary_key_signature")
+            if work.renewed is not None and work.renewed.rekeyed:
+                signatures = work.baseline.key_signatures(rows.column("position").to_numpy())
+            before = work.previous.fetch(signatures, written, kind)
             changed = changed_fields(before, data, *work.compared)
     return pa.RecordBatch.from_arrays(
         [rows.column("primary_key_signature"), rows.column("data_signature"), key, data, changed],

@@ -19,6 +19,7 @@ from rundiff.engine.changeset import ENTRIES, write_entries
 from rundiff.engine.comparing import CHUNK, Comparing, Found, digest_change
 from rundiff.engine.log import CREATES, DELETES, LogWriter, log_schema
 from rundiff.engine.partitions import as_partitions
+from rundiff.engine.renewing import Renewed
 
 __all__ = ["Looked", "find_deletions", "keep_entries"]
 
@@ -31,6 +32,8 @@ class Looked:
     """The key was read."""
     judged: npt.NDArray[np.bool_] | bool
     """The run could tell whether the source has the key: of all, of none, or of some."""
+    renewed: Renewed | None = None
+    """What the entries are signed with from now on, if otherwise."""
 
 
 def keep_entries(work: Comparing, *, count: bool, repart: bool) -> int:
@@ -68,7 +71,9 @@ def _entries_again(
     for part in (positions[:split], positions[split:]):
         for start in range(0, len(part), CHUNK):
             at = part[start : start + CHUNK]
-            batch = baseline.take(at).combine_chunks().to_batches()[0]
+            batch = baseline.gather(at).combine_chunks().to_batches()[0]
+            if work.renewed is not None:
+                batch = work.renewed.renew(batch, at)
             columns = {name: batch.column(name) for name in batch.schema.names}
             columns["missed_runs"] = pa.array(misses[at])
             key = columns.pop("primary_key")
@@ -83,11 +88,9 @@ def find_deletions(work: Comparing, found: Found, stale: pa.Table | None = None)
 
     `stale` are entries that were deleted before, but that the destination may hold again.
     """
-    gone = work.baseline.take(np.concatenate([work.gone, *found.marked]))
-    if stale is not None:
-        before = gone.num_rows
-        gone = _with_stale(work, gone, stale)
-        found.repeated = gone.num_rows - before
+    positions = np.sort(np.concatenate([work.gone, *found.marked]))
+    gone, logged = _gone(work, positions, stale)
+    found.repeated = gone.num_rows - len(positions)
     if gone.num_rows == 0:
         return
     kind = work.previous.data_type(gone.column("written_run").to_numpy())
@@ -101,7 +104,9 @@ def find_deletions(work: Comparing, found: Found, stale: pa.Table | None = None)
                 data = pa.nulls(batch.num_rows, key_type)
             else:
                 written = batch.column("written_run").to_numpy().astype(np.int64)
-                data = work.previous.fetch(signatures, written, kind)
+                data = work.previous.fetch(
+                    logged.slice(start, batch.num_rows).combine_chunks(), written, kind
+                )
             found.digest.update(words(signatures).tobytes())
             found.digest.update(words(batch.column("data_signature")).tobytes())
             digest_change(found.whole_digest, Decision.DELETE, batch)
@@ -120,13 +125,36 @@ def find_deletions(work: Comparing, found: Found, stale: pa.Table | None = None)
         found.deleted = writer.rows
 
 
-def _with_stale(work: Comparing, gone: pa.Table, stale: pa.Table) -> pa.Table:
-    """Add deletions to repeat, but for keys that this run creates again."""
+def _gone(
+    work: Comparing, positions: npt.NDArray[np.int64], stale: pa.Table | None
+) -> tuple[pa.Table, pa.ChunkedArray]:
+    """Gather the entries that go, and the signatures by which the write log knows them, in order.
+
+    The two differ where the run goes over to another signing key.
+    """
+    gone = work.baseline.gather(positions)
+    logged = gone.column("primary_key_signature")
+    renewed = work.renewed
+    if renewed is not None:
+        gone = renewed.renew(gone, positions)
+    if stale is not None:
+        known = stale.column("primary_key_signature")
+        if renewed is not None:
+            stale = renewed.rekey(stale)
+        wanted = _still_gone(work, stale)
+        stale = stale.filter(wanted)
+        logged = pa.chunked_array([*logged.chunks, *known.filter(wanted).chunks], known.type)
+        shape = entry_shape(gone.schema, stale.schema)
+        gone = pa.concat_tables([with_shape(gone, shape), with_shape(stale, shape)])
+    order = pa.array(argsort(words(gone.column("primary_key_signature"))))
+    return gone.take(order).combine_chunks(), logged.take(order)
+
+
+def _still_gone(work: Comparing, stale: pa.Table) -> pa.ChunkedArray | pa.Array:
+    """Mark deletions to repeat: all but those of keys that this run creates again."""
     created = work.folder / CREATES
-    if created.exists():
-        keys = pq.read_table(created, columns=["primary_key_signature"]).column(0).cast(pa.binary())
-        back = pc.is_in(stale.column("primary_key_signature").cast(pa.binary()), value_set=keys)
-        stale = stale.filter(pc.invert(back))
-    shape = entry_shape(gone.schema, stale.schema)
-    table = pa.concat_tables([with_shape(gone, shape), with_shape(stale, shape)])
-    return table.take(pa.array(argsort(words(table.column("primary_key_signature"))))).combine_chunks()
+    if not created.exists():
+        return pa.array(np.ones(stale.num_rows, dtype=np.bool_))
+    keys = pq.read_table(created, columns=["primary_key_signature"]).column(0).cast(pa.binary())
+    back = pc.is_in(stale.column("primary_key_signature").cast(pa.binary()), value_set=keys)
+    return pc.invert(back)

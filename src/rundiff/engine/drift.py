@@ -2,85 +2,173 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
 import pyarrow as pa
 
 from rundiff.baseline.manifest import Manifest
-from rundiff.engine.reading import Read, compared_fields
-from rundiff.errors import PolicyViolation
+from rundiff.engine.former import Former, key_with_id
+from rundiff.engine.forming import preparation_of_form
+from rundiff.engine.reading import Read, ReadingRules
+from rundiff.engine.session import Backends
+from rundiff.errors import ConfigurationError, PolicyViolation
+from rundiff.model import Scope
 from rundiff.settings import SyncSettings
-from rundiff.signing import SigningKey
-from rundiff.signing.preparing import Preparation
 from rundiff.signing.rule import Rule
 from rundiff.sources.pins import arrow_type_of
 
-__all__ = ["settle_rule"]
+__all__ = ["Settled", "refuse_two_rules", "rules_of_run", "settle_rule"]
+
+
+def rules_of_run(
+    rules: ReadingRules, settings: SyncSettings, manifest: Manifest | None, backends: Backends, scope: Scope
+) -> ReadingRules:
+    """Say how a run signs: as asked, under two rules, or on under that of the baseline.
+
+    A full run goes over to the rule asked for, and signs each record under both. Others read too little to say
+    anything of most entries, so they go on under the former rule.
+    """
+    if manifest is None or not manifest.live:
+        return rules
+    known = frozenset(manifest.pins)
+    before = manifest.excluded & known
+    asked = frozenset(manifest.pins) - set(rules.asked(list(manifest.pins)))
+    now = Rule(
+        fields=(),
+        form=rules.preparation.form,
+        signing_key_id=None if rules.signing_key is None else rules.signing_key.id,
+    )
+    then = Rule(fields=(), form=manifest.form, signing_key_id=manifest.signing_key_id)
+    fields = sorted(before ^ asked)
+    differences = [f"the compared fields ({', '.join(fields)})"] if fields else []
+    differences += now.differs(then)
+    adopt = settings.policies.on_new_field == "adopt"
+    if not differences and not adopt:
+        return rules
+    former = Former(
+        primary_key=settings.primary_key,
+        known=known,
+        left_out=before,
+        preparation=preparation_of_form(manifest.form, rules.preparation),
+        key=key_with_id(backends, manifest.signing_key_id),
+        adopt=adopt,
+        whole=bool(differences),
+        differences=tuple(differences),
+        twice=scope is Scope.FULL,
+    )
+    if former.twice:
+        return replace(rules, former=former)
+    return replace(rules, former=former, preparation=former.preparation, signing_key=former.key)
+
+
+def refuse_two_rules(settings: SyncSettings, rules: ReadingRules) -> None:
+    """Refuse a run of several workers that would have to sign under two rules."""
+    former = rules.former
+    if former is None:
+        return
+    why = (
+        f"it asks for another rule than its baseline was signed by ({', '.join(former.differences)})"
+        if former.differences
+        else "on_new_field is adopt"
+    )
+    raise ConfigurationError(
+        f"sync {settings.name}: {why}, and a run of several workers can't sign under two rules. Nothing was read. "
+        "Make one run in a single process with rundiff.sync first, or leave the option as it was"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How the baseline is signed from a run on."""
+
+    rule: Rule
+    left_out: tuple[str, ...]
+    """Fields that are known and not compared."""
 
 
 def settle_rule(
-    read: Read,
-    manifest: Manifest | None,
-    settings: SyncSettings,
-    under: tuple[Preparation, SigningKey | None],
-    warnings: list[str],
-) -> Rule:
-    """Say by which rule the baseline is signed from now on; `under` is how it was read.
+    read: Read, manifest: Manifest | None, settings: SyncSettings, rules: ReadingRules, warnings: list[str]
+) -> Settled:
+    """Say by which rule the baseline is signed from now on; `rules` are those that it was read under.
 
     Adds to the warnings what differs from the rule of the baseline so far, which `manifest` names. Raises
     `PolicyViolation` where a policy says so.
     """
-    preparation, key = under
-    form = preparation.form
-    fields = _settled_fields(read, manifest, settings, warnings)
+    key, form = rules.signing_key, rules.preparation.form
+    fields = _settled_fields(read, manifest, settings, rules, warnings)
     rule = Rule(fields=fields, form=form, signing_key_id=None if key is None else key.id)
+    pins = {**(manifest.pins if manifest is not None else {}), **read.pins}
     if read.valid and form:
-        pins = {**(manifest.pins if manifest is not None else {}), **read.pins}
         types = {name: arrow_type_of(pins[name]) if name in pins else pa.null() for name in read.fields}
-        if astray := preparation.astray(types):
+        if astray := rules.preparation.astray(types):
             warnings.append(
                 f"the source has nothing at {', '.join(astray)}, which normalize, exclude or include names"
             )
-    if manifest is not None and manifest.form != form:
-        words = [word for word in rule.differs(manifest.rule) if not word.startswith("the compared fields")]
-        if words:
-            warnings.append(
-                f"the comparison has other settings than at run {manifest.run}: {', '.join(words)}; records whose "
-                "signature differs by that count as updates"
-            )
-    return rule
+    known = dict.fromkeys([*({} if manifest is None else manifest.pins), *read.fields])
+    compared = set(rules.compared(list(known)))
+    former = rules.former
+    if manifest is not None and former is not None and former.differences:
+        words = ", ".join(former.differences)
+        warnings.append(
+            f"{words}: other than at run {manifest.run}; records were signed under both rules, so that only those "
+            "that changed are written"
+            if former.twice
+            else f"{words}: other than at run {manifest.run}; this run did not read everything and goes on under "
+            "the former rule, until a full run goes over to the one asked for"
+        )
+    return Settled(rule, tuple(name for name in known if name not in compared))
 
 
 def _settled_fields(
-    read: Read, manifest: Manifest | None, settings: SyncSettings, warnings: list[str]
+    read: Read,
+    manifest: Manifest | None,
+    settings: SyncSettings,
+    rules: ReadingRules,
+    warnings: list[str],
 ) -> tuple[str, ...]:
     """Apply the policies on new and dropped fields; give the compared fields to store."""
-    now = compared_fields(list(read.fields), settings.comparison, settings.primary_key)
+    now = rules.compared(list(read.fields))
     if manifest is None:
         return tuple(now)
     if not read.fields or read.valid == 0:
         return manifest.fields
-    wanted = set(compared_fields(manifest.fields, settings.comparison, settings.primary_key))
+    wanted = set(rules.compared(manifest.fields))
     dropped = [
         name
         for name in manifest.fields
         if name not in read.fields and name in wanted and name in manifest.pins
     ]
-    new = [name for name in now if name in read.pins and name not in manifest.pins]
-    if dropped and settings.policies.on_dropped_field == "fail":
+    new = [name for name in rules.asked(list(read.fields)) if name in read.pins and name not in manifest.pins]
+    policies = settings.policies
+    if dropped and policies.on_dropped_field == "fail":
         raise PolicyViolation(
             f"sync {settings.name}: the source no longer has the field{'s' * (len(dropped) > 1)} "
             f"{', '.join(dropped)}. Nothing was written. Mend the source, or run with --on-dropped-field "
             "update to write all records without it"
         )
-    if new and settings.policies.on_new_field == "fail":
+    if new and policies.on_new_field == "fail":
         raise PolicyViolation(
             f"sync {settings.name}: the source has the new field{'s' * (len(new) > 1)} {', '.join(new)}, and "
             "on_new_field is fail. Nothing was written. Run with --on-new-field update to take it over"
         )
     if new:
-        warnings.append(f"new field{'s' * (len(new) > 1)}: {', '.join(new)}")
+        warnings.append(_new_words(new, rules))
     if dropped:
         warnings.append(f"dropped field{'s' * (len(dropped) > 1)}: {', '.join(dropped)}")
     return tuple(
         [name for name in manifest.fields if name in wanted and name not in dropped]
         + [name for name in now if name not in manifest.fields]
+    )
+
+
+def _new_words(new: Sequence[str], rules: ReadingRules) -> str:
+    words = f"new field{'s' * (len(new) > 1)}: {', '.join(new)}"
+    former = rules.former
+    if former is None or not former.adopt:
+        return words
+    if not former.twice:
+        return f"{words}; not compared until a full run adopts {'them' if len(new) > 1 else 'it'}"
+    return (
+        f"{words}; adopted: records that did not change otherwise are not written, and don't get the values"
     )

@@ -16,11 +16,11 @@ from rundiff.baseline.lookup import NativeLookup
 from rundiff.baseline.order import Positions
 from rundiff.compare.seen import NativeSeen, Seen
 from rundiff.model import Match
-from rundiff.signing import SigningKey, sign_both
+from rundiff.signing import SigningKey, sign, sign_both
 from rundiff.signing.contract import Unsignable
 from rundiff.signing.signable import present_fields
 
-__all__ = ["Kept", "Verdicts", "examine"]
+__all__ = ["Kept", "Renewal", "Signing", "Verdicts", "examine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,27 @@ class Kept:
     """The positions of the others, in order, where they were asked for."""
 
 
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """Rows, and how they are signed."""
+
+    records: pa.RecordBatch
+    """In the form that is signed."""
+    fields: tuple[Sequence[str], Sequence[str]]
+    """Those of the primary key, and those that are compared."""
+    key: SigningKey | None
+
+
+Renewal = tuple[npt.NDArray[np.uint8], Positions, tuple[pa.Array, pa.Array]]
+"""What `Renewed.note` takes."""
+
+
 class Verdicts(Protocol):
     """What is known of each row of a batch."""
+
+    @property
+    def renewed(self) -> Renewal | None:
+        """Under two rules: what the baseline's entries are signed with from now on."""
 
     def take(self, seen: Seen) -> Kept:
         """Mark the rows in `seen`, in order of reading, and give those that must be kept."""
@@ -49,6 +68,7 @@ class _Arrays:
     data: pa.Array
     match: npt.NDArray[np.uint8]
     position: Positions
+    renewed: Renewal | None = None
 
     def take(self, seen: Seen) -> Kept:
         """Mark the rows and give those that must be kept."""
@@ -66,6 +86,7 @@ class _Native:
     """Verdicts that stay in the native core but for the rows that are kept."""
 
     examined: Any
+    renewed: Renewal | None = None
 
     def take(self, seen: Seen) -> Kept:
         """Mark the rows and give those that must be kept."""
@@ -76,40 +97,46 @@ class _Native:
 
 
 def examine(
-    records: pa.RecordBatch,
-    fields: tuple[Sequence[str], Sequence[str]],
-    key: SigningKey | None,
+    asked: Signing,
     baseline: Baseline,
     *,
+    former: Signing | None = None,
     whole: bool,
     changed: npt.NDArray[np.bool_] | bool,
 ) -> tuple[Verdicts, Sequence[Unsignable], npt.NDArray[np.bool_] | None]:
-    """Sign rows over the key fields and the compared fields, and look them up.
+    """Sign rows over the key fields and the compared fields, and look them up: by the `former` rule, if any.
 
     Also gives what could not be signed and, if there is any, a mask of the rows that could: verdicts
     are about those alone. `whole` asks for verdicts on all rows, not only on those that are kept.
     `changed` rows (all of them, or a mask) count as changed where the baseline has the same data.
     Safe to call from many threads.
     """
-    lookup = baseline.lookup
-    if isinstance(lookup, NativeLookup) and not whole and changed is False:
-        names = [present_fields(records.schema, part) for part in fields]
-        examined = lookup.examine(records.select(list(dict.fromkeys([*names[0], *names[1]]))), names, key)
+    records, lookup = asked.records, baseline.lookup
+    if isinstance(lookup, NativeLookup) and not whole and changed is False and former is None:
+        names = [present_fields(records.schema, part) for part in asked.fields]
+        wanted = list(dict.fromkeys([*names[0], *names[1]]))
+        examined = lookup.examine(records.select(wanted), names, asked.key)
         if not examined.unsignable:
             return _Native(examined), (), None
-    keys, data = sign_both(records, fields, key)
-    problems = {item.row: item for item in (*data.unsignable, *keys.unsignable)}
-    signatures = (keys.signatures, data.signatures)
+    keys, data = sign_both(records, asked.fields, asked.key)
+    signatures = [keys, data]
+    if former is not None and former.key == asked.key:
+        signatures += [keys, sign(former.records, former.fields[1], former.key)]
+    elif former is not None:
+        signatures += sign_both(former.records, former.fields, former.key)
+    problems = {item.row: item for part in reversed(signatures) for item in part.unsignable}
+    arrays = [part.signatures for part in signatures]
     signed = None
     if problems:
         signed = np.ones(records.num_rows, dtype=np.bool_)
         signed[list(problems)] = False
         mask = pa.array(signed)
-        signatures = (signatures[0].filter(mask), signatures[1].filter(mask))
-    match, position = lookup.probe(*signatures)
+        arrays = [array.filter(mask) for array in arrays]
+    match, position = lookup.probe(*arrays[-2:])
+    renewed = None if former is None else (match, position, (arrays[0], arrays[1]))
     if changed is not False:
         if signed is not None and changed is not True:
             changed = changed[signed]
         # A copy: what a lookup gives may be read-only.
         match = np.where(changed & (match == Match.SAME), np.uint8(Match.CHANGED), match)
-    return _Arrays(*signatures, match, position), list(problems.values()), signed
+    return _Arrays(arrays[0], arrays[1], match, position, renewed), list(problems.values()), signed

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 from msgspec import structs
 
@@ -20,7 +21,7 @@ from rundiff.destinations.contract import Destination, Target
 from rundiff.engine.changeset import Aside, ChangeSet, Findings
 from rundiff.engine.comparing import Comparing, Found, find_changes, prefetch_previous
 from rundiff.engine.deletions import Looked, find_deletions, keep_entries
-from rundiff.engine.drift import settle_rule
+from rundiff.engine.drift import Settled, rules_of_run, settle_rule
 from rundiff.engine.figures import figures_of
 from rundiff.engine.judging import (
     Course,
@@ -33,9 +34,10 @@ from rundiff.engine.judging import (
 from rundiff.engine.log import DELETES, read_log
 from rundiff.engine.lost import Lost, refusal
 from rundiff.engine.partitions import partition_name
-from rundiff.engine.previous import PreviousRecords, logs_of
+from rundiff.engine.previous import LogKeys, PreviousRecords, logs_of
 from rundiff.engine.reading import SAMPLES, Read, ReadingRules, key_texts, read_all
 from rundiff.engine.records import values
+from rundiff.engine.renewing import Renewed
 from rundiff.engine.scoping import Reach, cursor_value, reach_of
 from rundiff.engine.session import Backends
 from rundiff.engine.spool import Spool
@@ -46,7 +48,6 @@ from rundiff.model import BaselineState, Scope
 from rundiff.options import parse_duration
 from rundiff.settings import SyncSettings
 from rundiff.signing import signer_name
-from rundiff.signing.preparing import Preparation
 from rundiff.signing.rule import Rule
 from rundiff.sources.contract import ReadRequest, Source
 
@@ -95,20 +96,32 @@ class Finder:
             self._refuse_lost()
         course = self._course()
         watch = watch_of(settings, course.reach)
-        rules = ReadingRules.of(settings, self.backends.signing_key, watch)
+        asked = ReadingRules.of(settings, self.backends.signing_key, watch)
+        rules = rules_of_run(asked, settings, baseline.manifest, self.backends, course.reach.scope)
+        former = rules.former if rules.former is not None and rules.former.twice else None
+        renewed = None if former is None else Renewed(baseline, self.folder, (former.key, rules.signing_key))
         self.seen = open_seen(baseline.positions, keep_all=rules.strategy.kind == "function")
         spool = Spool(self.folder)
-        read = self._read(baseline, rules, spool)
+        read = self._read(baseline, rules, spool, renewed)
         warnings = self._warnings(read, watch)
-        rule = settle_rule(
-            read, baseline.manifest, settings, (rules.preparation, rules.signing_key), warnings
-        )
+        settled = settle_rule(read, baseline.manifest, settings, rules, warnings)
         self._say("sealing", read.records)
         reasons = self._incomplete(read, course.reach)
-        before = () if baseline.manifest is None else baseline.manifest.fields
-        compared = (tuple(dict.fromkeys([*rule.fields, *before])), rules.preparation)
-        work = self._work(course, read, compared, absence=not reasons)
-        prefetch_previous(work, spool)
+        if former is not None and not former.whole and renewed is not None and not renewed.changed:
+            renewed = None
+        work = self._work(course, (read, rules, renewed), settled.rule, absence=not reasons)
+        open_entries = np.empty(0, dtype=np.int64)
+        if renewed is not None and former is not None and former.whole:
+            open_entries = renewed.open_entries()
+        prefetch_previous(work, spool, open_entries)
+        if renewed is not None and former is not None and former.whole:
+            renewed.complete(work.previous, open_entries, rules.sign_data)
+            self._refuse_unsettled(renewed, reasons)
+            if renewed.unknown:
+                warnings.append(
+                    f"{renewed.unknown:,} records that were not read or differ are in no write log, so whether they "
+                    "are the same under the new rule is not known; they are written when they are read"
+                )
         found = find_changes(work, spool, read)
         if spool.rows:
             # Refused here, before anything is written, and not in the middle of a delivery.
@@ -125,16 +138,19 @@ class Finder:
         pending = keep_entries(
             work,
             count=doubtful is None,
-            repart=work.parting is not None and course.memory.partition_by != work.parting.fields,
+            repart=work.parting is not None
+            and (course.memory.partition_by != work.parting.fields or _rekeyed(renewed)),
         )
         if doubtful is not None and len(work.absent.pending):
             warnings.append(f"keys that were not read have no further miss: {doubtful}")
         self.looked = Looked(
-            self.seen.read, work.absence if work.covered is None else work.covered & work.absence
+            self.seen.read, work.absence if work.covered is None else work.covered & work.absence, renewed
         )
         self._clear_spool()
         findings = structs.replace(
-            self._findings((read, found), rule, reasons, verdict, warnings),
+            self._findings((read, found), settled, reasons, verdict, warnings),
+            renewed=None if renewed is None else renewed.write_base(self.folder),
+            rekeyed=_rekeyed(renewed),
             scope=str(course.reach.scope),
             memory=memory_after(
                 course, read, complete=not reasons, pending=pending, doubtful=doubtful is not None
@@ -162,12 +178,18 @@ class Finder:
         return self.course
 
     def _work(
-        self, course: Course, read: Read, compared: tuple[tuple[str, ...], Preparation], *, absence: bool
+        self, course: Course, reading: tuple[Read, ReadingRules, Renewed | None], rule: Rule, *, absence: bool
     ) -> Comparing:
+        read, rules, renewed = reading
         settings, started, baseline = self.settings, self.started, self.started.baseline
         manifest, sync_id = baseline.manifest, started.sync_id
         previous = PreviousRecords(
             logs_of(self.backends.log, sync_id) if sync_id else lambda _run, _keys: self.folder / "none",
+            # That of the baseline, by whose signatures records are asked for.
+            LogKeys(
+                rules.signing_key if rules.former is None else rules.former.key,
+                0 if manifest is None else manifest.rekeyed_run,
+            ),
             deletes=started.stale is not None,
         )
         assert self.seen is not None  # noqa: S101 -- set by the only caller
@@ -175,7 +197,10 @@ class Finder:
         return Comparing(
             folder=self.folder,
             primary_key=settings.primary_key,
-            compared=compared,
+            compared=(
+                tuple(dict.fromkeys([*rule.fields, *(() if manifest is None else manifest.fields)])),
+                rules.preparation,
+            ),
             fields=_fields(read, {} if manifest is None else manifest.pins),
             baseline=baseline,
             seen=self.seen,
@@ -184,10 +209,24 @@ class Finder:
             strategy=parse_strategy(settings.policies.on_conflict),
             existing=self._existing if started.state is BaselineState.FIRST else None,
             assume=started.state is BaselineState.LOST and settings.policies.on_lost_baseline == "rebaseline",
-            parting=parting_of(course, baseline, read, previous, self.backends.signing_key),
+            parting=parting_of(course, baseline, (read, previous), rules.signing_key, anew=_rekeyed(renewed)),
+            renewed=renewed,
+            refresh=settings.full_refresh,
             absence=absence and found and course.reach.scope is not Scope.INCREMENTAL,
             marks=settings.policies.deleted_when is not None,
         )
+
+    def _refuse_unsettled(self, renewed: Renewed, reasons: Sequence[str]) -> None:
+        """Keep what was set aside from being known by a signature that no longer counts."""
+        sync_id = self.started.sync_id
+        if not renewed.rekeyed or not reasons or sync_id is None:
+            return
+        if self.backends.database.failures(sync_id):
+            raise PolicyViolation(
+                f"sync {self.settings.name}: the reading was not complete ({'; '.join(reasons)}), so the signing key "
+                "can't be rotated while records are set aside. Nothing was written. Read the source completely, or go "
+                "on with the former key as RUNDIFF_SIGNING_KEY until then"
+            )
 
     def _refuse_guarded(self, verdict: Verdict) -> None:
         reason = verdict.hold_run or verdict.hold_deletions
@@ -203,7 +242,9 @@ class Finder:
             "or run with --on-guard hold_deletes to look at the changes and approve them"
         )
 
-    def _read(self, baseline: Baseline, rules: ReadingRules, spool: Spool) -> Read:
+    def _read(
+        self, baseline: Baseline, rules: ReadingRules, spool: Spool, renewed: Renewed | None = None
+    ) -> Read:
         manifest, course = baseline.manifest, self._course()
         reach, incremental = course.reach, course.reach.scope is Scope.INCREMENTAL
         request = ReadRequest(
@@ -227,7 +268,7 @@ class Finder:
                 self.backends.progress(progress)
 
         with self.source.open(request) as reading, spool:
-            read = read_all(reading, rules, baseline, (self.seen, spool), hook)
+            read = read_all(reading, rules, baseline, (self.seen, spool), hook, renewed)
         if read.invalid_keys and self.settings.policies.on_invalid_key == "fail":
             raise PolicyViolation(
                 f"sync {self.settings.name}: {read.invalid_keys:,} records have no valid key, such as "
@@ -302,7 +343,7 @@ class Finder:
     def _findings(
         self,
         results: tuple[Read, Found],
-        rule: Rule,
+        settled: Settled,
         reasons: Sequence[str],
         verdict: Verdict,
         warnings: list[str],
@@ -340,14 +381,15 @@ class Finder:
             manifest=started.manifest,
             baseline=str(started.state),
             baseline_records=started.baseline.live,
-            fields=rule.fields,
-            form=rule.form,
+            fields=settled.rule.fields,
+            form=settled.rule.form,
+            left_out=settled.left_out,
             pins=pins,
             complete=not reasons,
             reasons=tuple(reasons),
             ends_with_newline=read.end.ends_with_newline,
             newlines=dict(read.end.newlines),
-            signing_key_id=rule.signing_key_id,
+            signing_key_id=settled.rule.signing_key_id,
             counts={
                 "records_read": read.records,
                 "unchanged": found.unchanged,
@@ -378,6 +420,10 @@ class Finder:
     def _say(self, phase: str, done: int) -> None:
         if self.backends.progress is not None:
             self.backends.progress(Progress(phase=phase, done=done))
+
+
+def _rekeyed(renewed: Renewed | None) -> bool:
+    return renewed is not None and renewed.rekeyed
 
 
 def _fields(read: Read, before: Mapping[str, str]) -> dict[str, pa.DataType]:

@@ -19,8 +19,10 @@ import pyarrow as pa
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.columns import unify_types
 from rundiff.compare.seen import PythonSeen
+from rundiff.engine.drift import refuse_two_rules
 from rundiff.engine.finding import Finder
 from rundiff.engine.reading import Read, ReadingRules
+from rundiff.engine.renewing import Renewed
 from rundiff.engine.shares import Share, open_share, read_of
 from rundiff.engine.spool import Spool, spool_batch
 from rundiff.errors import ConfigurationError, StateChanged
@@ -56,9 +58,13 @@ class SharesSource:
 class GatheringFinder(Finder):
     """A finder whose reading was done by several workers."""
 
-    def _read(self, baseline: Baseline, rules: ReadingRules, spool: Spool) -> Read:
+    def _read(
+        self, baseline: Baseline, rules: ReadingRules, spool: Spool, renewed: Renewed | None = None
+    ) -> Read:
         source = self.source
         assert isinstance(source, SharesSource)  # noqa: S101 -- made for it
+        if renewed is not None:
+            refuse_two_rules(self.settings, rules)
         if rules.watch is not None:
             raise ConfigurationError(
                 f"sync {self.settings.name}: deleted_when, sentinel, cursor, and partition_by without partitions need "

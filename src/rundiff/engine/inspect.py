@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,9 +16,11 @@ import pyarrow.parquet as pq
 from rundiff.baseline.manifest import Manifest
 from rundiff.baseline.order import SIGNATURE
 from rundiff.database.contract import StoredRun, StoredSync
+from rundiff.database.logs import LogPart
 from rundiff.engine.changeset import ChangeSet
+from rundiff.engine.former import key_with_id
 from rundiff.engine.log import CREATES, DELETES, FILES, UPDATES, read_log
-from rundiff.engine.previous import PreviousRecords, logs_of
+from rundiff.engine.previous import LogKeys, PreviousRecords, logs_of, rekeyed
 from rundiff.engine.reading import SAMPLES, compared_fields
 from rundiff.engine.records import values
 from rundiff.engine.report import failed_result, result_from_json
@@ -24,7 +29,7 @@ from rundiff.engine.views import Change, FieldSchema, HeldSet, HistoryEntry, Run
 from rundiff.errors import BaselineLost, ConfigurationError, RundiffError, StorageError
 from rundiff.model import Action, RecordStatus
 from rundiff.settings import Comparison
-from rundiff.signing import signature
+from rundiff.signing import SigningKey, signature
 
 __all__ = ["find_sync", "history", "plan_sample", "run_view", "schema", "sync_view"]
 
@@ -158,12 +163,16 @@ def _status(run: StoredRun, sequence: int, sync: StoredSync, failed: Mapping[int
 
 def history(backends: Backends, sync: StoredSync, key: Mapping[str, Any]) -> Sequence[HistoryEntry]:
     """Find every write record of one key, oldest first."""
-    wanted = key_signature(backends, sync, key)
+    manifest = current_manifest(backends, sync)
+    wanted = _Wanted(
+        key_signature(backends, sync, key),
+        LogKeys(key_of(backends, manifest), 0 if manifest is None else manifest.rekeyed_run),
+    )
     entries: list[HistoryEntry] = []
     before: Mapping[str, Any] | None = None
-    runs = backends.log.runs_of(sync.sync_id, [wanted])
+    runs = backends.log.runs_of(sync.sync_id, [wanted.signature])
     for run in reversed(backends.database.runs(sync.sync_id)):
-        if run.sealed is None or (runs is not None and run.run not in runs):
+        if run.sealed is None or (runs is not None and run.run not in runs and run.run >= wanted.keys.since):
             continue
         found = _record(backends, sync, run, wanted)
         if found is None:
@@ -207,7 +216,7 @@ def key_signature(backends: Backends, sync: StoredSync, key: Mapping[str, Any]) 
         if isinstance(value, str) and pin is not None:
             value = _as_pinned(value, pin, sync.name, name)
         values[name] = value
-    signing_key = backends.signing_key
+    signing_key = key_of(backends, manifest)
     return signature(values, key=None if signing_key is None else signing_key.secret)
 
 
@@ -225,13 +234,31 @@ def _as_pinned(value: str, pin: str, sync: str, name: str) -> Any:
         ) from error
 
 
+def key_of(backends: Backends, manifest: Manifest | None) -> SigningKey | None:
+    """Give the signing key of a baseline; the one that runs use where there is none."""
+    return backends.signing_key if manifest is None else key_with_id(backends, manifest.signing_key_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The key of one record."""
+
+    signature: bytes
+    keys: LogKeys
+
+
 def _record(
-    backends: Backends, sync: StoredSync, run: StoredRun, wanted: bytes
+    backends: Backends, sync: StoredSync, run: StoredRun, wanted: _Wanted
 ) -> tuple[int, Action, dict[str, Any]] | None:
     sealed = run.sealed
     if sealed is None:
         return None
-    part = backends.log.part(sync.sync_id, run.run, pa.array([wanted], SIGNATURE))
+    part = (
+        LogPart(folder=backends.log.folder(sync.sync_id, run.run))
+        if run.run < wanted.keys.since
+        else backends.log.part(sync.sync_id, run.run, pa.array([wanted.signature], SIGNATURE))
+    )
+    anew = run.run < wanted.keys.since and wanted.keys.other(part.folder)
     offset = 0
     for name, rows, action in (
         (DELETES, sealed.deletes, Action.DELETE),
@@ -239,23 +266,26 @@ def _record(
         (CREATES, sealed.creates, Action(sealed.new_action)),
     ):
         if rows and (part.folder / name).exists():
-            at = _find(part.folder / name, wanted)
+            at = _find(part.folder / name, wanted, anew=anew)
             if at is not None:
                 return offset + part.row_in_log(name, at[0]) + 1, action, at[1]
         offset += rows
     return None
 
 
-def _find(path: Any, wanted: bytes) -> tuple[int, dict[str, Any]] | None:
-    """Find one signature in a sorted log file by its row groups' bounds."""
+def _find(path: Path, wanted: _Wanted, *, anew: bool) -> tuple[int, dict[str, Any]] | None:
+    """Find one signature in a sorted log file by its row groups' bounds; or in one that is to be signed anew."""
     with pq.ParquetFile(path) as file:
         start = 0
         for group in range(file.num_row_groups):
             meta = file.metadata.row_group(group)
             bounds = meta.column(0).statistics
-            if bounds.min <= wanted <= bounds.max:
-                keys = file.read_row_group(group, columns=["primary_key_signature"]).column(0)
-                row = pc.index(keys.cast(pa.binary()), wanted).as_py()
+            if anew or bounds.min <= wanted.signature <= bounds.max:
+                column = "primary_key" if anew else "primary_key_signature"
+                keys = file.read_row_group(group, columns=[column]).column(0)
+                if anew:
+                    keys = rekeyed(keys.combine_chunks(), wanted.keys.key)
+                row = pc.index(keys.cast(pa.binary()), wanted.signature).as_py()
                 if row >= 0:
                     found = file.read_row_group(group).slice(row, 1).combine_chunks().to_batches()[0]
                     record = {name: values(found.column(name))[0] for name in found.schema.names}
@@ -267,7 +297,11 @@ def _find(path: Any, wanted: bytes) -> tuple[int, dict[str, Any]] | None:
 def plan_sample(backends: Backends, changes: ChangeSet, sync: StoredSync | None) -> list[Change]:
     """Give the first few changes of each action, with what was there before."""
     sample: list[Change] = []
-    previous = PreviousRecords(logs_of(backends.log, sync.sync_id if sync else ""))
+    manifest, findings = None if sync is None else current_manifest(backends, sync), changes.findings
+    # Those of a run under another key know no record by the signatures of the plan.
+    since = sys.maxsize if findings.rekeyed else 0 if manifest is None else manifest.rekeyed_run
+    keys = LogKeys(key_with_id(backends, findings.signing_key_id), since)
+    previous = PreviousRecords(logs_of(backends.log, sync.sync_id if sync else ""), keys)
     for path, action in (
         (changes.creates, Action(changes.findings.new_action)),
         (changes.updates, Action.UPDATE),
@@ -279,7 +313,13 @@ def plan_sample(backends: Backends, changes: ChangeSet, sync: StoredSync | None)
             batch = next(file.iter_batches(batch_size=SAMPLES))
         before: list[Any] = [None] * batch.num_rows
         if action is Action.UPDATE:
-            before = _last_data(backends, sync, previous, batch.column("primary_key_signature"))
+            before = _last_data(
+                backends,
+                sync,
+                previous,
+                batch.column("primary_key_signature"),
+                keys,
+            )
         columns = {name: values(batch.column(name)) for name in batch.schema.names}
         records = [{name: column[row] for name, column in columns.items()} for row in range(batch.num_rows)]
         for record, old in zip(records, before, strict=True):
@@ -297,14 +337,22 @@ def plan_sample(backends: Backends, changes: ChangeSet, sync: StoredSync | None)
 
 
 def _last_data(
-    backends: Backends, sync: StoredSync | None, previous: PreviousRecords, signatures: pa.Array
+    backends: Backends,
+    sync: StoredSync | None,
+    previous: PreviousRecords,
+    signatures: pa.Array,
+    keys: LogKeys,
 ) -> list[Any]:
     """Find the newest data of a few records, run by run, newest first."""
     import numpy as np
 
     found: list[Any] = [None] * len(signatures)
     runs = [] if sync is None else [run.run for run in backends.database.runs(sync.sync_id)]
-    named = None if sync is None else backends.log.runs_of(sync.sync_id, signatures.to_pylist())
+    # An index knows nothing of logs under another key.
+    same_key = keys.since == 0
+    named = (
+        None if sync is None or not same_key else backends.log.runs_of(sync.sync_id, signatures.to_pylist())
+    )
     for run in runs:
         if named is not None and run not in named:
             continue

@@ -26,6 +26,7 @@ from rundiff.database.contract import StoredSync
 from rundiff.database.joined import CLOSED, OPEN, JoinedRun, Roster, Terms, refuse_batch
 from rundiff.database.joined import Share as Entry
 from rundiff.destinations.contract import Destination
+from rundiff.engine.drift import refuse_two_rules, rules_of_run
 from rundiff.engine.flow import deliver_changes, failing, find_and_seal
 from rundiff.engine.gathering import WORKERS, GatheringFinder, SharesSource
 from rundiff.engine.joinable import check_name, check_run, refuse_one_reader
@@ -49,7 +50,7 @@ from rundiff.errors import (
     StorageError,
     SyncBusy,
 )
-from rundiff.model import BaselineState, RunKind, RunResult
+from rundiff.model import BaselineState, RunKind, RunResult, Scope
 from rundiff.settings import SyncSettings
 from rundiff.sources import open_source
 from rundiff.sources.contract import ReadRequest, Source
@@ -161,6 +162,9 @@ class Joined:
             started = start(self._backends, settings, (session.destination, session.target), session.sync)
             if started.state is BaselineState.LOST and settings.policies.on_lost_baseline == "fail":
                 raise refusal(settings.name, started.lost)
+            asked = ReadingRules.of(settings, self._backends.signing_key)
+            manifest = started.baseline.manifest
+            refuse_two_rules(settings, rules_of_run(asked, settings, manifest, self._backends, Scope.FULL))
             now = self._backends.database.now()
             joined = JoinedRun(
                 sync_id=session.sync.sync_id,

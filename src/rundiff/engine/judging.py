@@ -78,14 +78,23 @@ def watch_of(settings: SyncSettings, reach: Reach) -> Watch | None:
 
 
 def parting_of(
-    course: Course, baseline: Baseline, read: Read, previous: PreviousRecords, key: SigningKey | None
+    course: Course,
+    baseline: Baseline,
+    known: tuple[Read, PreviousRecords],
+    key: SigningKey | None,
+    *,
+    anew: bool = False,
 ) -> Parting | None:
-    """Say how the records are parted, and which partitions the reading covered."""
+    """Say how the records are parted, and which partitions the reading covered.
+
+    `anew`: the baseline's partitions were signed under another key.
+    """
+    read, previous = known
     reach, manifest = course.reach, baseline.manifest
     if not reach.partition_by:
         return None
     partitions = None
-    if manifest is not None and course.memory.partition_by != reach.partition_by:
+    if manifest is not None and (anew or course.memory.partition_by != reach.partition_by):
         partitions = baseline_partitions(baseline, reach.partition_by, previous, key)
     elif reach.scope is Scope.PARTITION:
         partitions = baseline.partitions()

@@ -8,8 +8,10 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -19,11 +21,12 @@ import pyarrow.parquet as pq
 from rundiff.baseline.columns import conform, is_flat, unify_types
 from rundiff.baseline.order import Words, argsort, as_signatures, prefixes, rows_equal, words
 from rundiff.database.logs import WriteLog
+from rundiff.engine.changeset import META
 from rundiff.engine.log import CREATES, DELETES, UPDATES
-from rundiff.signing import sign, signer_name
+from rundiff.signing import SigningKey, sign, signer_name
 from rundiff.signing.preparing import Preparation
 
-__all__ = ["LogFolder", "PreviousRecords", "changed_fields", "logs_of"]
+__all__ = ["LogFolder", "LogKeys", "PreviousRecords", "changed_fields", "log_key_id", "logs_of", "rekeyed"]
 
 
 log = logging.getLogger("rundiff")
@@ -45,14 +48,29 @@ def logs_of(log: WriteLog, sync_id: str) -> LogFolder:
     return folder
 
 
+@dataclass(frozen=True, slots=True)
+class LogKeys:
+    """By which signatures records are asked for, and which logs may know others."""
+
+    key: SigningKey | None
+    since: int
+    """The logs of runs before this one may be under other signing keys."""
+
+    def other(self, folder: Path) -> bool:
+        """Say whether a write log is under another key."""
+        return log_key_id(folder) != (None if self.key is None else self.key.id)
+
+
 class PreviousRecords:
     """Last known data by primary key signature.
 
-    `log_folder(run, signatures)` gives a run's write log, or of it at least the records of these keys.
+    `log_folder(run, signatures)` gives a run's write log, or of it at least the records of these keys. Logs under
+    another signing key than that of `keys` are signed anew as they are read.
     """
 
-    def __init__(self, log_folder: LogFolder, *, deletes: bool = False) -> None:
+    def __init__(self, log_folder: LogFolder, keys: LogKeys, *, deletes: bool = False) -> None:
         self._log_folder = log_folder
+        self._keys = keys
         # Only a deletion that is repeated has its data in the log of an earlier deletion.
         self._names = (UPDATES, CREATES, DELETES) if deletes else (UPDATES, CREATES)
         self._types: dict[int, pa.DataType] = {}
@@ -105,6 +123,8 @@ class PreviousRecords:
         self._parts = {
             run: self._log_folder(run, signatures.take(pa.array(np.flatnonzero(written_run == run))))
             for run in runs
+            # Of a log under another key nothing can be found by signature.
+            if run >= self._keys.since
         }
         try:
             kind: pa.DataType = pa.null()
@@ -143,9 +163,16 @@ class PreviousRecords:
         for run in _distinct(written_run):
             rows = np.flatnonzero(written_run == run)
             rows = rows[argsort(wanted[rows])]
-            for path in self._paths(run):
+            paths = self._paths(run)
+            other = run < self._keys.since and bool(paths) and self._keys.other(paths[0].parent)
+            for path in paths:
                 try:
-                    matches = _matches(path, as_signatures(wanted[rows]), kind)
+                    sought = as_signatures(wanted[rows])
+                    matches = (
+                        _matches_rekeyed(path, words(sought), self._keys.key)
+                        if other
+                        else _matches(path, sought, kind)
+                    )
                 except _UNREADABLE as error:
                     self._damage(path, error)
                     continue
@@ -177,6 +204,47 @@ def _matches(path: Path, wanted: pa.Array, kind: pa.DataType) -> list[tuple[Rows
             found = _native.find_records(path, "data", wanted)
             return [(hits.to_numpy(), data) for hits, data in found]
     return _matches_by_arrow(path, words(wanted))
+
+
+def log_key_id(folder: Path) -> str | None:
+    """Tell under which signing key a write log was signed; None for none, or where that is not known."""
+    try:
+        return msgspec.json.decode((folder / META).read_bytes(), type=_Keyed).signing_key_id
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+class _Keyed(msgspec.Struct, frozen=True):
+    """The part of a log's findings that is asked for."""
+
+    signing_key_id: str | None = None
+
+
+def rekeyed(keys: pa.StructArray, key: SigningKey | None) -> pa.FixedSizeBinaryArray:
+    """Sign primary keys of a write log under another signing key."""
+    names = [field.name for field in keys.type]
+    return sign(pa.RecordBatch.from_arrays(keys.flatten(), names), names, key).signatures
+
+
+def _matches_rekeyed(path: Path, wanted: Words, key: SigningKey | None) -> list[tuple[Rows, pa.Array]]:
+    """Find signatures under a key that the log was not signed under: all of its keys are signed anew."""
+    found = []
+    first_wanted = prefixes(wanted)
+    with pq.ParquetFile(path, memory_map=True, page_checksum_verification=True) as file:
+        for group in range(file.num_row_groups):
+            keys = words(
+                rekeyed(file.read_row_group(group, columns=["primary_key"]).column(0).combine_chunks(), key)
+            )
+            order = argsort(keys)
+            ordered = keys[order]
+            at = np.minimum(np.searchsorted(prefixes(ordered), first_wanted), len(ordered) - 1)
+            hit = rows_equal(ordered[at], wanted)
+            if not hit.all():
+                hit, at = _past_collisions(ordered, wanted, hit, at)
+            if hit.any():
+                data = file.read_row_group(group, columns=["data"]).column(0).combine_chunks()
+                found.append((np.flatnonzero(hit), data.take(pa.array(order[at[hit]]))))
+    return found
 
 
 def _matches_by_arrow(path: Path, wanted: Words) -> list[tuple[Rows, pa.Array]]:

@@ -17,15 +17,17 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rundiff.baseline.baseline import Baseline
-from rundiff.baseline.order import Positions, argsort, first_of_group, words
+from rundiff.baseline.order import SIGNATURE, Positions, argsort, first_of_group, words
 from rundiff.compare.conflicts import Strategy, parse_strategy
 from rundiff.compare.seen import Seen
-from rundiff.engine.examining import Kept, Verdicts, examine
+from rundiff.engine.examining import Kept, Signing, Verdicts, examine
+from rundiff.engine.former import Former
 from rundiff.engine.forming import preparation_of
+from rundiff.engine.renewing import Renewed
 from rundiff.engine.spool import Spool, spool_batch
 from rundiff.engine.views import Progress
 from rundiff.engine.watching import MARKED, Noticed, Watch, Watched
-from rundiff.errors import KeyFieldMissing
+from rundiff.errors import ConfigurationError, KeyFieldMissing
 from rundiff.settings import DEFAULT_EXCLUDE, Comparison, SyncSettings
 from rundiff.signing import SigningKey, sign
 from rundiff.signing.paths import roots
@@ -81,6 +83,8 @@ class ReadingRules:
     """Keep records without a valid key, for quarantine."""
     watch: Watch | None = None
     """What else to look for; None: nothing."""
+    former: Former | None = None
+    """How the baseline was signed, if otherwise."""
 
     @classmethod
     def of(
@@ -97,6 +101,46 @@ class ReadingRules:
             keep_invalid=settings.policies.on_invalid_key == "quarantine",
             watch=watch,
         )
+
+    def asked(self, names: Sequence[str]) -> list[str]:
+        """Choose the fields that the settings compare."""
+        return compared_fields(names, self.comparison, self.primary_key)
+
+    def compared(self, names: Sequence[str]) -> list[str]:
+        """Choose the fields that the data signature takes: by the rule that the run leaves behind."""
+        if self.former is None or self.former.twice:
+            return self.asked(names)
+        return self.former.compared(names, self.asked(names))
+
+    def before(self, names: Sequence[str]) -> list[str] | None:
+        """Choose the fields for a signature under the former rule; None if none is needed."""
+        if self.former is None or not self.former.twice:
+            return None
+        asked = self.asked(names)
+        former = self.former.compared(names, asked)
+        return former if self.former.whole or former != asked else None
+
+    def sign_data(self, records: pa.RecordBatch) -> pa.Array:
+        """Give data signatures by the rule that the run leaves behind; null where there is none."""
+        names = self.compared(records.schema.names)
+        try:
+            prepared = self.preparation.applied(records, names)
+        except ConfigurationError:
+            # An earlier run may have had values of a type that a normaliser does not take.
+            return pa.nulls(records.num_rows, SIGNATURE)
+        return sign(prepared, names, self.signing_key).signatures
+
+    def signing(self, records: pa.RecordBatch, compared: Sequence[str]) -> Signing:
+        """Ready records to be signed by the rule that the run leaves behind."""
+        prepared = self.preparation.applied(records, compared)
+        return Signing(prepared, (self.primary_key, compared), self.signing_key)
+
+    def former_signing(self, records: pa.RecordBatch, compared: Sequence[str]) -> Signing | None:
+        """Ready records to be signed by the former rule."""
+        if self.former is None:
+            return None
+        prepared = self.former.preparation.applied(records, compared)
+        return Signing(prepared, (self.primary_key, compared), self.former.key)
 
     @property
     def wants_all(self) -> bool:
@@ -187,13 +231,12 @@ def _sign(batch: ReadBatch, first: int, rules: ReadingRules, baseline: Baseline)
         records = records.filter(pa.array(~bad_key))
         order = order[~bad_key]
 
-    compared = compared_fields(names, rules.comparison, rules.primary_key)
+    compared, before = rules.compared(names), rules.before(names)
     marked = None if rules.watch is None else rules.watch.marked(records)
     verdicts, problems, signed = examine(
-        rules.preparation.applied(records, compared),
-        (rules.primary_key, compared),
-        rules.signing_key,
+        rules.signing(records, compared),
         baseline,
+        former=None if before is None else rules.former_signing(records, before),
         whole=rules.wants_all,
         # Else a marked record that differs only in fields that are not compared would pass for unchanged.
         changed=rules.full_refresh or (False if marked is None else marked),
@@ -250,8 +293,12 @@ def read_all(
     baseline: Baseline,
     sinks: tuple[Seen, Spool],
     progress: Callable[[Progress], None] | None = None,
+    renewed: Renewed | None = None,
 ) -> Read:
-    """Read to the end; marks `seen` and fills the spool. Raises `SourceError` and its like."""
+    """Read to the end; marks `seen`, fills the spool and, under two rules, `renewed`.
+
+    Raises `SourceError` and its like.
+    """
     seen, spool = sinks
     result = Read()
     ranked = rules.strategy.field if rules.strategy.kind in ("max", "min") else None
@@ -266,6 +313,8 @@ def read_all(
         result.watched.add(signed.noticed)
         before = seen.dropped_duplicates
         kept = signed.verdicts.take(seen)
+        if renewed is not None and signed.verdicts.renewed is not None:
+            renewed.note(*signed.verdicts.renewed)
         if seen.dropped_duplicates > before:
             result.note("duplicates", _repeated(signed.records, rules, result.samples))
         if ranked is not None and kept.dropped is not None and len(kept.dropped):

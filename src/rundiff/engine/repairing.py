@@ -20,10 +20,11 @@ from rundiff.destinations.contract import Readable
 from rundiff.engine.candidate import reflag
 from rundiff.engine.changeset import ChangeSet, Findings
 from rundiff.engine.flow import deliver_changes, failing
+from rundiff.engine.former import key_with_id
 from rundiff.engine.log import UPDATES, LogWriter, log_schema
 from rundiff.engine.lost import refusal
 from rundiff.engine.planning import refuse_unfinished
-from rundiff.engine.previous import PreviousRecords, logs_of
+from rundiff.engine.previous import LogKeys, PreviousRecords, logs_of
 from rundiff.engine.run import Execution
 from rundiff.engine.session import Session, StoredDestination
 from rundiff.engine.starting import start
@@ -100,11 +101,14 @@ def _known(session: Session, settings: SyncSettings, destination: Readable) -> K
         raise ConfigurationError(
             f"sync {name} has no baseline yet, so there is nothing to compare with; run `rundiff sync` first"
         )
+    key = key_with_id(session.backends, manifest.signing_key_id)
     return Known(
         baseline=started.baseline,
         manifest=manifest,
-        signing_key=session.backends.signing_key,
-        previous=PreviousRecords(logs_of(session.backends.log, session.sync.sync_id)),
+        signing_key=key,
+        previous=PreviousRecords(
+            logs_of(session.backends.log, session.sync.sync_id), LogKeys(key, manifest.rekeyed_run)
+        ),
         destination=destination,
         target=session.target,
     )
@@ -183,6 +187,7 @@ def _findings(session: Session, known: Known, updates: int) -> Findings:
         baseline_records=known.baseline.live,
         fields=manifest.fields,
         form=manifest.form,
+        left_out=manifest.left_out,
         pins=manifest.pins,
         # What earlier readings found stays as it is: a repair reads no source.
         complete=False,

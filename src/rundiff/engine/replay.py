@@ -16,9 +16,12 @@ from rundiff.baseline.order import argsort, first_of_group, words
 from rundiff.baseline.segments import Segment, entries, write_segment
 from rundiff.database.contract import StoredRun
 from rundiff.destinations.contract import Position
+from rundiff.engine.anew import Anew
 from rundiff.engine.candidate import newer_entries, publish
 from rundiff.engine.changeset import ChangeSet
+from rundiff.engine.former import key_with_id
 from rundiff.engine.log import DELETES, read_log
+from rundiff.engine.previous import log_key_id, rekeyed
 from rundiff.engine.run import sweep
 from rundiff.engine.session import Backends, Session, generation_of
 from rundiff.engine.settling import unwritten
@@ -41,28 +44,31 @@ def rebuild(session: Session) -> Manifest:
     backends, sync = session.backends, session.sync
     base: Segment | None = None
     overlay: Segment | None = None
-    last: ChangeSet | None = None
-    number = 0
+    number = rekeyed_run = 0
     memory = Memory()
-    for run in _committed(backends, sync.sync_id):
-        folder = session.log(run.run)
-        if not folder.exists():
+    runs = list(_committed(backends, sync.sync_id))
+    for run in runs:
+        if not session.log(run.run).exists():
             raise StateChanged(
                 f"sync {sync.name}: the write log of run {run.run} is missing, so the baseline can't be made anew. "
                 f"Run with --on-lost-baseline rebaseline or resend instead"
             )
-        last, number = ChangeSet.load(folder), run.run
+    changes = [ChangeSet.load(session.log(run.run)) for run in runs]
+    for run, last in zip(runs, changes, strict=True):
+        number, anew = run.run, Anew(backends, last.findings, changes[-1].findings)
+        if last.findings.rekeyed:
+            rekeyed_run = number
         memory = last.findings.memory or memory
-        parted = (memory.partition_by, backends.signing_key)
+        parted = (memory.partition_by, anew.key)
         failures = backends.database.failures(sync.sync_id, run.run)
         before = Baseline.empty() if base is None or overlay is None else Baseline(base, overlay, None)
-        newer, _ = newer_entries(last, run.run, unwritten(failures), before, parted, kept=False)
+        newer, _ = newer_entries(last, run.run, unwritten(failures), before, parted, anew)
         if base is None:
             base, overlay = newer, Segment([], newer.schema)
         elif overlay is not None and newer.rows:
             shape = entry_shape(newer.schema, overlay.schema)
             overlay = Segment(list(merged(newer, overlay, keep_deleted=True)), shape)
-    if base is None or overlay is None or last is None:
+    if base is None or overlay is None:
         raise StateChanged(f"sync {sync.name} has no committed run whose write log could be replayed")
     folder = backends.store.workspace(sync.sync_id)
     info = write_segment(
@@ -72,7 +78,7 @@ def rebuild(session: Session) -> Manifest:
     )
     backends.store.put(sync.sync_id, folder / info.name)
     known = generation_of(backends.store.current_manifest(sync.sync_id))
-    findings = last.findings
+    findings = changes[-1].findings
     manifest = Manifest(
         sync_id=sync.sync_id,
         run=number,
@@ -83,6 +89,8 @@ def rebuild(session: Session) -> Manifest:
         primary_key=findings.primary_key,
         fields=findings.fields,
         form=findings.form,
+        left_out=findings.left_out,
+        rekeyed_run=rekeyed_run,
         pins=findings.pins,
         signature_format=FORMAT_VERSION,
         signing_key_id=findings.signing_key_id,
@@ -115,7 +123,12 @@ def deleted_since(
         last = Position(run=run.run, sequence=0 if run.sealed is None else run.sealed.deletes)
         if not path.exists() or (found is not None and found.reaches(last)):
             continue
-        for batch in read_log(path, columns=["primary_key_signature", "data_signature", "primary_key"]):
+        held = None if baseline.manifest is None else baseline.manifest.signing_key_id
+        other = log_key_id(path.parent) != held
+        key = key_with_id(backends, held) if other else None
+        for logged in read_log(path, columns=["primary_key_signature", "data_signature", "primary_key"]):
+            signatures = rekeyed(logged.column(2), key) if other else logged.column(0)
+            batch = logged.set_column(0, logged.schema.field(0), signatures)
             match, _ = baseline.lookup.probe(batch.column(0), batch.column(1))
             gone = batch.filter(pa.array(match == Match.NEW))
             if gone.num_rows:

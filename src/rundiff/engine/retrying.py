@@ -13,6 +13,7 @@ from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.columns import conform, unify_types
 from rundiff.baseline.order import argsort, first_of_group, words
 from rundiff.database.contract import Failure
+from rundiff.engine.anew import anew_for
 from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.flow import deliver_changes, failing
 from rundiff.engine.inspect import key_signature
@@ -108,7 +109,9 @@ def _changes(execution: Execution, failures: Sequence[Failure]) -> ChangeSet:
     """Write the change set: the failed write records, with the action that each needs now."""
     session, baseline = execution.session, execution.baseline
     # The newest first, so that the first of a key is the last that was tried.
-    parts = [_judged(action, batch, baseline) for action, batch in _failed_records(session, failures)][::-1]
+    parts = [
+        _judged(action, batch, baseline) for action, batch in _failed_records(session, failures, baseline)
+    ][::-1]
     data: pa.DataType = pa.null()
     key: pa.DataType = pa.null()
     for part in parts:
@@ -171,22 +174,30 @@ def _findings(execution: Execution, last_run: int, counts: list[int]) -> Any:
         aside=(),
         fields=manifest.fields,
         form=manifest.form,
+        left_out=manifest.left_out,
+        signing_key_id=manifest.signing_key_id,
+        renewed=None,
+        rekeyed=False,
         pins=manifest.pins,
         ends_with_newline=manifest.ends_with_newline,
     )
 
 
-def _failed_records(session: Session, failures: Sequence[Failure]) -> Iterator[tuple[Action, pa.RecordBatch]]:
-    """Read the write records of failures, run by run, oldest first."""
+def _failed_records(
+    session: Session, failures: Sequence[Failure], baseline: Baseline
+) -> Iterator[tuple[Action, pa.RecordBatch]]:
+    """Read the write records of failures, run by run, oldest first, signed as the baseline is."""
     database, sync_id = session.backends.database, session.sync.sync_id
     for number in sorted({failure.run for failure in failures}):
         run = database.run(sync_id, number)
         assert run is not None and run.sealed is not None  # noqa: S101, PT018 -- `_sendable` saw to it
+        anew = anew_for(session.backends, ChangeSet.load(session.log(number)).findings, baseline.manifest)
         wanted = np.array(sorted(f.sequence for f in failures if f.run == number))
         for batch in change_batches(session.log(number), number, run.sealed, _READ_ROWS):
             inside = wanted[(wanted >= batch.first_sequence) & (wanted <= batch.last_sequence)]
             if len(inside):
-                yield batch.action, batch.records.take(pa.array(inside - batch.first_sequence))
+                chosen = batch.records.take(pa.array(inside - batch.first_sequence))
+                yield batch.action, chosen if anew is None else anew.records(chosen)
 
 
 def _judged(action: Action, records: pa.RecordBatch, baseline: Baseline) -> pa.RecordBatch:

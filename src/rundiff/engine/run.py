@@ -18,11 +18,12 @@ from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.manifest import Manifest
 from rundiff.database.contract import Acknowledged, Failure, Held, Sealed, StoredRun, StoredSync
 from rundiff.destinations.contract import Position
-from rundiff.engine.candidate import build_candidate, compact, digest_of
+from rundiff.engine.candidate import build_candidate, compact, digest_of, keep_renewed
 from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.deletions import Looked
 from rundiff.engine.delivery import Delivery, resume_position
 from rundiff.engine.finding import Started
+from rundiff.engine.former import key_with_id
 from rundiff.engine.held import held_after
 from rundiff.engine.keeping import lost_on_the_way
 from rundiff.engine.report import details_of, failed_result, result_from_json, result_of
@@ -87,6 +88,7 @@ class Execution:
         counts = findings.counts
         log, sync_id = self.session.backends.log, self._sync.sync_id
         action = findings.new_action
+        keep_renewed(self.session.backends.store, changes, sync_id)
         folder = log.seal(sync_id, number, self.session.token, changes.folder, new_action=action)
         changes = ChangeSet(folder, findings)
         if looked is not None and not findings.whole:
@@ -102,7 +104,7 @@ class Execution:
             self.baseline,
             changes,
             (sync_id, number, generation),
-            signing_key=self.session.backends.signing_key,
+            signing_key=key_with_id(self.session.backends, findings.signing_key_id),
         )
         done = self._sync.acknowledged or Acknowledged(0, 0)
         sealed = Sealed(
@@ -216,7 +218,7 @@ class Execution:
                 changes,
                 (sync_id, number, generation),
                 without,
-                session.backends.signing_key,
+                key_with_id(session.backends, findings.signing_key_id),
             ).name
         aside = self._quarantine(changes, now)
         status = RunStatus.COMMITTED if sealed.held is None or not findings.hold_deletions else RunStatus.HELD

@@ -49,6 +49,8 @@ class Backends:
     store: SignatureStore
     signing_key: SigningKey | None
     retention_days: float
+    former_keys: tuple[SigningKey | None, ...] = ()
+    """While the signing key is rotated: the one before, None if there was none."""
     progress: Callable[[Progress], None] | None = None
 
 

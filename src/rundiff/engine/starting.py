@@ -8,10 +8,11 @@ from rundiff.database.contract import StoredSync
 from rundiff.destinations.contract import Destination, Target
 from rundiff.engine.delivery import check_watermark
 from rundiff.engine.finding import Started, refuse_unready
+from rundiff.engine.former import refuse_other_key
 from rundiff.engine.lost import Lost, unknown_run, unknown_writers
 from rundiff.engine.replay import deleted_since
 from rundiff.engine.session import Backends, open_baseline
-from rundiff.errors import BaselineLost, ConfigurationError
+from rundiff.errors import BaselineLost
 from rundiff.model import BaselineState
 from rundiff.settings import SyncSettings
 
@@ -63,7 +64,8 @@ def start(
         state = BaselineState.LOST
     elif baseline.manifest is None:
         state = BaselineState.FIRST
-    _refuse_other_signing_key(backends, sync.name, baseline)
+    if baseline.manifest is not None:
+        refuse_other_key(backends, sync.name, baseline.manifest.signing_key_id)
     stale = None
     if settings.full_refresh and state is BaselineState.FOUND:
         stale = deleted_since(backends, sync.sync_id, found, baseline)
@@ -98,18 +100,3 @@ def _unknown_baseline(backends: Backends, settings: SyncSettings, known: set[str
                 rebuildable=False,
             )
     return None
-
-
-def _refuse_other_signing_key(backends: Backends, name: str, baseline: Baseline) -> None:
-    key = backends.signing_key
-    manifest = baseline.manifest
-    if manifest is None or manifest.signing_key_id == (key.id if key else None):
-        return
-    raise ConfigurationError(
-        f"sync {name} was signed {_under(manifest.signing_key_id)}, but now runs {_under(key.id if key else None)}. "
-        f"Restore RUNDIFF_SIGNING_KEY as it was, or `rundiff reset {name}` to sign everything anew"
-    )
-
-
-def _under(key_id: str | None) -> str:
-    return "without a signing key" if key_id is None else f"under the signing key {key_id}"

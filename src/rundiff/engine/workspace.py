@@ -55,6 +55,7 @@ class Workspace:
         self.storage = storage
         home = Home(Path(storage.home))
         key = None if storage.signing_key is None else SigningKey(storage.signing_key)
+        former = storage.former_signing_key
         database = open_database(storage.database, home.database)
         try:
             home.root.mkdir(parents=True, exist_ok=True)
@@ -64,6 +65,7 @@ class Workspace:
                 log=database.write_log(home, log_format()),
                 store=open_store(storage.signatures, home.signatures, home.cache),
                 signing_key=key,
+                former_keys=() if former is None else (SigningKey(former) if former else None,),
                 retention_days=storage.retention_days,
             )
         except BaseException:

@@ -8,6 +8,7 @@ import pytest
 
 from rundiff.errors import ConfigurationError
 from rundiff.signing import SigningKey, load_signing_key
+from rundiff.signing.keys import load_former_key
 
 SECRET = "a secret of 20 bytes"  # noqa: S105 - made up for these tests
 
@@ -60,3 +61,16 @@ def test_keys_are_told_apart_without_being_shown() -> None:
     assert len(bytes.fromhex(key.id)) == 8
     assert SECRET not in repr(key)
     assert key.id not in SECRET.encode().hex()
+
+
+def test_the_former_key_may_be_named_or_said_to_be_none(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text(SECRET + "\n")
+    assert load_former_key({}) is None
+    assert load_former_key({"RUNDIFF_SIGNING_KEY_FORMER": ""}) == b""
+    assert load_former_key({"RUNDIFF_SIGNING_KEY_FORMER": SECRET}) == SECRET.encode()
+    assert load_former_key({"RUNDIFF_SIGNING_KEY_FORMER_FILE": str(path)}) == SECRET.encode()
+    with pytest.raises(ConfigurationError, match="RUNDIFF_SIGNING_KEY_FORMER has only 5 bytes"):
+        load_former_key({"RUNDIFF_SIGNING_KEY_FORMER": "short"})
+    with pytest.raises(ConfigurationError, match="both set"):
+        load_former_key({"RUNDIFF_SIGNING_KEY_FORMER": SECRET, "RUNDIFF_SIGNING_KEY_FORMER_FILE": str(path)})

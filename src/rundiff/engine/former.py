@@ -1,0 +1,79 @@
+"""How the baseline was signed, where a run asks for another rule: other fields, another form, another key."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from rundiff.engine.session import Backends
+from rundiff.errors import ConfigurationError
+from rundiff.signing import SigningKey
+from rundiff.signing.preparing import Preparation
+
+__all__ = ["Former", "key_with_id", "refuse_other_key", "signing_key_words"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Former:
+    """The rule of the baseline, where this run asks for another one."""
+
+    primary_key: tuple[str, ...]
+    known: frozenset[str]
+    """The fields that had values before."""
+    left_out: frozenset[str]
+    """Those of them that were not compared."""
+    preparation: Preparation
+    """What was done to values before they were signed."""
+    key: SigningKey | None
+    adopt: bool = False
+    """Whether fields that are new take part in the comparison only from now on."""
+    whole: bool = True
+    """Whether every record may be signed otherwise; else only those that have new fields."""
+    differences: tuple[str, ...] = ()
+    """In words, for messages."""
+    twice: bool = True
+    """Whether this run goes over to the rule asked for; else it goes on under the former one."""
+
+    def compared(self, names: Iterable[str], asked: Collection[str]) -> list[str]:
+        """Choose the fields that the former rule compares; `asked` are those that the one asked for does."""
+        return [
+            name
+            for name in names
+            if name in self.primary_key
+            or (name not in self.left_out if name in self.known else name in asked and not self.adopt)
+        ]
+
+
+def key_with_id(backends: Backends, key_id: str | None) -> SigningKey | None:
+    """Give the signing key of an id, the present one or the former; None for none.
+
+    Raises `ConfigurationError` where it is not at hand.
+    """
+    if key_id is None:
+        return None
+    for key in (backends.signing_key, *backends.former_keys):
+        if key is not None and key.id == key_id:
+            return key
+    raise ConfigurationError(
+        f"the signing key {key_id} is not at hand; give it as RUNDIFF_SIGNING_KEY, or as "
+        "RUNDIFF_SIGNING_KEY_FORMER while keys are rotated"
+    )
+
+
+def refuse_other_key(backends: Backends, name: str, key_id: str | None) -> None:
+    """Refuse a run under another signing key than the baseline's, unless the former one is named."""
+    asked = backends.signing_key
+    if key_id in [None if key is None else key.id for key in (asked, *backends.former_keys)]:
+        return
+    raise ConfigurationError(
+        f"sync {name} was signed {signing_key_words(key_id)}, but now runs "
+        f"{signing_key_words(asked.id if asked else None)}. Restore RUNDIFF_SIGNING_KEY as it was; or, to rotate the "
+        f"key, set RUNDIFF_SIGNING_KEY_FORMER to "
+        f"{'nothing (RUNDIFF_SIGNING_KEY_FORMER=)' if key_id is None else 'the former key'} until a full run is "
+        f"committed; or `rundiff reset {name}` to sign everything anew"
+    )
+
+
+def signing_key_words(key_id: str | None) -> str:
+    """Say under which key something is signed."""
+    return "without a signing key" if key_id is None else f"under the signing key {key_id}"

@@ -1,0 +1,218 @@
+"""The baseline's entries under another rule: new signatures by position, and the base that they make.
+
+A run under two rules signs each record twice. One that is the same under the former rule gives its entry
+the signature of the rule asked for. Of every other entry the write log says what the destination holds, and
+that is signed; where no log knows it, the entry becomes uncertain, which differs from everything. So all entries
+that a run leaves are signed under one rule, and each says what the destination holds.
+Docs: decisions/0017-two-rules.md.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from rundiff.baseline.baseline import Baseline
+from rundiff.baseline.merge import entry_shape, merged, prefix_ranges
+from rundiff.baseline.order import Words, argsort, as_signatures, prefixes, rows_equal, words
+from rundiff.baseline.segments import FLAG_UNCERTAIN, Segment, SegmentInfo, write_segment
+from rundiff.engine.previous import PreviousRecords
+from rundiff.errors import StateChanged
+from rundiff.model import Match
+from rundiff.signing import SigningKey, sign
+
+__all__ = ["Renewed"]
+
+CHUNK = 1 << 17
+IN_MEMORY = 1 << 21
+"""Entries whose signatures are kept in memory (64 MB); those of more are in a mapped file."""
+
+Ints = npt.NDArray[np.int64]
+Sign = Callable[[pa.RecordBatch], pa.Array]
+"""Signs the data of records under the rule asked for: null where it can't be signed."""
+
+
+class Renewed:
+    """Signatures of a baseline's entries under the rule asked for, by position."""
+
+    def __init__(
+        self, baseline: Baseline, folder: Path, keys: tuple[SigningKey | None, SigningKey | None]
+    ) -> None:
+        """`keys` are the signing keys of before and of now."""
+        self._baseline = baseline
+        self._folder = folder
+        self._former, self._key = keys
+        self.rekeyed = keys[0] != keys[1]
+        self._data = self._space("data_signature")
+        self._noted = np.zeros(baseline.positions, dtype=np.bool_)
+        self._unknown = np.zeros(baseline.positions, dtype=np.bool_)
+        self._keys: Words | None = None
+        if self.rekeyed:
+            self._keys = self._space("primary_key_signature")
+            self._keyed = np.zeros(baseline.positions, dtype=np.bool_)
+        self.changed = False
+        """Whether any entry may have another signature than before."""
+
+    @property
+    def unknown(self) -> int:
+        """How many entries differ from everything from now on, since no log knows them."""
+        return int(np.count_nonzero(self._unknown))
+
+    def _space(self, column: str) -> Words:
+        """Give room for a signature of each position, filled with those of before."""
+        rows = self._baseline.positions
+        room: Words
+        if rows <= IN_MEMORY:
+            room = np.empty((rows, 4), dtype=">u8")
+        else:
+            room = np.memmap(self._folder / f"spool-{column}.arrow", dtype=">u8", mode="w+", shape=(rows, 4))
+        start = 0
+        for side in (self._baseline.base, self._baseline.overlay):
+            for part in side.column(column):
+                room[start : start + len(part)] = words(part)
+                start += len(part)
+        return room
+
+    # While reading
+
+    def note(
+        self, match: npt.NDArray[np.uint8], position: Ints, signatures: tuple[pa.Array, pa.Array]
+    ) -> None:
+        """Take the records of a batch, in order of reading: what the lookup by the former rule said of them,
+
+        and their (primary key, data) signatures under the rule asked for.
+        """
+        same = np.flatnonzero(match == Match.SAME)
+        whole = len(same) == len(match)
+        at = position if whole else position[same]
+        data = words(signatures[1])
+        self._data[at] = data if whole else data[same]
+        self._noted[at] = True
+        self.changed |= len(at) > 0
+        if self._keys is not None:
+            known = np.flatnonzero(match != Match.NEW)
+            self._keys[position[known]] = words(signatures[0])[known]
+            self._keyed[position[known]] = True
+
+    # After reading
+
+    def open_entries(self) -> Ints:
+        """Give the positions of which no record told: keys that were not read, or read with other data."""
+        return np.flatnonzero(self._baseline.live_mask() & ~self._noted)
+
+    def complete(self, previous: PreviousRecords, open_entries: Ints, sign_data: Sign) -> None:
+        """Sign those entries by what the write log says that the destination holds."""
+        self.changed = True
+        if self._keys is not None:
+            for part in self._parts(np.flatnonzero(self._baseline.live_mask() & ~self._keyed)):
+                self._sign_keys(part)
+        for part in self._parts(open_entries):
+            entries = self._baseline.gather(part)
+            written = entries.column("written_run").to_numpy().astype(np.int64)
+            kind = previous.data_type(written)
+            if pa.types.is_null(kind) or kind.num_fields == 0:
+                self._unknown[part] = True
+                continue
+            data = previous.fetch(entries.column("primary_key_signature").combine_chunks(), written, kind)
+            known = data.is_valid().to_numpy(zero_copy_only=False).copy()
+            columns = list(data.flatten())
+            signed = sign_data(pa.RecordBatch.from_arrays(columns, [field.name for field in kind]))
+            known &= signed.is_valid().to_numpy(zero_copy_only=False)
+            self._data[part[known]] = words(signed)[known]
+            self._unknown[part[~known]] = True
+
+    def _sign_keys(self, positions: Ints) -> None:
+        assert self._keys is not None  # noqa: S101 -- only asked for where the key is another
+        key = self._baseline.gather(positions).column("primary_key").combine_chunks()
+        names = [field.name for field in key.type]
+        records = pa.RecordBatch.from_arrays(key.flatten(), names)
+        if not bool(
+            rows_equal(words(sign(records, names, self._former).signatures), self._keys[positions]).all()
+        ):
+            raise StateChanged(
+                "a key of the baseline does not have the signature that its values give under the former signing "
+                "key, so it can't be signed anew. Nothing was written. Run with the former key as "
+                "RUNDIFF_SIGNING_KEY, or `rundiff rebuild` the baseline first"
+            )
+        self._keys[positions] = words(sign(records, names, self._key).signatures)
+
+    def _parts(self, positions: Ints) -> Iterator[Ints]:
+        for start in range(0, len(positions), CHUNK):
+            yield positions[start : start + CHUNK]
+
+    def judge(self, match: npt.NDArray[np.uint8], position: Ints, data: pa.Array) -> npt.NDArray[np.uint8]:
+        """Take records that differ under the former rule alone for unchanged.
+
+        `data` are their signatures under the rule asked for.
+        """
+        rows = np.flatnonzero(match == Match.CHANGED)
+        at = position[rows]
+        alike = rows_equal(words(data)[rows], self._data[at]) & ~self._unknown[at]
+        alike &= (self._baseline.column_at("flags", at) & FLAG_UNCERTAIN) == 0
+        if not alike.any():
+            return match
+        judged = match.copy()
+        judged[rows[alike]] = Match.SAME
+        return judged
+
+    def renew(self, entries: pa.Table | pa.RecordBatch, positions: Ints) -> pa.Table | pa.RecordBatch:
+        """Give entries their new signatures; `positions` says which they are, row by row."""
+        columns = {"data_signature": as_signatures(self._data[positions])}
+        if self._keys is not None:
+            columns["primary_key_signature"] = as_signatures(self._keys[positions])
+        unknown = self._unknown[positions]
+        if unknown.any():
+            flags = entries.column("flags").to_numpy() | np.where(unknown, FLAG_UNCERTAIN, 0).astype(np.uint8)
+            columns["flags"] = pa.array(flags.astype(np.uint8))
+        for name, column in columns.items():
+            at = entries.schema.get_field_index(name)
+            entries = entries.set_column(at, entries.schema.field(at), column)
+        return entries
+
+    def rekey(self, entries: pa.Table) -> pa.Table:
+        """Give entries that the baseline does not hold the primary key signatures of now."""
+        if not self.rekeyed:
+            return entries
+        key = entries.column("primary_key").combine_chunks()
+        names = [field.name for field in key.type]
+        signed = sign(pa.RecordBatch.from_arrays(key.flatten(), names), names, self._key).signatures
+        at = entries.schema.get_field_index("primary_key_signature")
+        return entries.set_column(at, entries.schema.field(at), signed)
+
+    def write_base(self, folder: Path) -> SegmentInfo:
+        """Write all live entries as one segment."""
+        base, overlay = self._baseline.base, self._baseline.overlay
+        schema = entry_shape(overlay.schema, base.schema)
+        path = folder / f"base-{uuid.uuid4().hex}.arrow"
+        if self._keys is not None:
+            return write_segment(path, schema, self._by_new_keys(schema))
+        sides = [self._side(base, 0), self._side(overlay, base.rows)]
+        if overlay.rows == 0:
+            return write_segment(path, schema, iter(sides[0].batches))
+        return write_segment(path, schema, merged(sides[1], sides[0], keep_deleted=False))
+
+    def _side(self, side: Segment, start: int) -> Segment:
+        batches = []
+        for batch in side.batches:
+            positions = np.arange(start, start + batch.num_rows)
+            batches.append(self.renew(batch, positions))
+            start += batch.num_rows
+        return Segment(batches, side.schema)
+
+    def _by_new_keys(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        assert self._keys is not None  # noqa: S101 -- only asked for where the key is another
+        live = self._baseline.live_mask()
+        first = prefixes(self._keys)
+        for low, high in prefix_ranges(len(first)):
+            inside = live & (first >= np.uint64(low))
+            if high < 1 << 64:
+                inside &= first < np.uint64(high)
+            positions = np.flatnonzero(inside)
+            order = argsort(self._keys[positions])
+            table = self.renew(self._baseline.gather(positions), positions)
+            yield from table.take(pa.array(order)).cast(schema).combine_chunks().to_batches()

@@ -1,0 +1,289 @@
+"""Runs under two rules: the comparison or the signing key changed, and only real changes are written."""
+
+from __future__ import annotations
+
+import dataclasses
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rundiff
+from rundiff.engine.workspace import Workspace
+from rundiff.settings import Storage
+
+FIRST, SECOND = "0123456789abcdef-first", "0123456789abcdef-second"
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass
+class World:
+    """One sync into SQLite."""
+
+    folder: Path
+    monkeypatch: pytest.MonkeyPatch
+
+    def run(self, rows: list[Row], **options: Any) -> rundiff.Run:
+        options = {"max_delete_percent": 100, **options}
+        return rundiff.sync(
+            rows,
+            primary_key="id",
+            name="s",
+            destination=f"sqlite:///{self.folder / 'd.db'}",
+            into="t",
+            home=self.folder / "home",
+            **options,
+        )
+
+    def counts(self, rows: list[Row], **options: Any) -> tuple[int, int, int, int]:
+        """Created, updated, deleted, unchanged."""
+        counts = self.run(rows, **options).counts
+        return counts.created, counts.updated, counts.deleted, counts.unchanged
+
+    def key(self, key: str | None, former: str | None = None) -> None:
+        for name, value in (("RUNDIFF_SIGNING_KEY", key), ("RUNDIFF_SIGNING_KEY_FORMER", former)):
+            if value is None:
+                self.monkeypatch.delenv(name, raising=False)
+            else:
+                self.monkeypatch.setenv(name, value)
+
+    def workspace(self, key: str | None = None) -> Workspace:
+        return Workspace(Storage(home=str(self.folder / "home"), signing_key=key.encode() if key else None))
+
+    @property
+    def held(self) -> list[Row]:
+        with sqlite3.connect(self.folder / "d.db") as connection:
+            cursor = connection.execute("SELECT * FROM t ORDER BY id")
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor]
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(tmp_path, monkeypatch)
+
+
+def rows_of(count: int = 6, **values: Any) -> list[Row]:
+    return [{"id": n, "v": f"v{n}", "noisy": n, **values} for n in range(count)]
+
+
+def test_only_real_changes_are_written_when_a_field_is_excluded(world: World) -> None:
+    rows = rows_of()
+    world.run(rows)
+    rows[3]["v"] = "changed"
+    result = world.run(rows, exclude=["noisy"])
+    assert (result.counts.updated, result.counts.unchanged) == (1, 5)
+    assert "the compared fields (noisy): other than at run 1" in result.warnings[0]
+    again = world.run(rows, exclude=["noisy"])
+    assert (again.counts.unchanged, again.warnings) == (6, ())
+
+
+def test_what_the_new_rule_ignores_is_no_change_though_the_old_one_saw_it(world: World) -> None:
+    rows = rows_of()
+    world.run(rows)
+    noise = [{**row, "noisy": 100} for row in rows]
+    assert world.counts(noise, exclude=["noisy"]) == (0, 0, 0, 6)
+    noise[0]["v"] = "changed"
+    assert world.counts(noise, exclude=["noisy"]) == (0, 1, 0, 5)
+    assert [row["noisy"] for row in world.held] == [100, 1, 2, 3, 4, 5]
+
+
+def test_a_field_that_is_compared_again_is_not_sent_for_its_own_sake(world: World) -> None:
+    rows = rows_of()
+    world.run(rows, exclude=["noisy"])
+    rows = [{**row, "noisy": 7} for row in rows]
+    assert world.counts(rows) == (0, 0, 0, 6)
+    rows[2]["noisy"] = 8
+    assert world.counts(rows) == (0, 1, 0, 5)
+
+
+def test_a_full_refresh_under_two_rules_sends_everything(world: World) -> None:
+    rows = rows_of()
+    world.run(rows)
+    assert world.counts(rows[:-1], exclude=["noisy"], full_refresh=True) == (0, 5, 1, 0)
+    assert world.counts(rows[:-1], exclude=["noisy"]) == (0, 0, 0, 5)
+
+
+def test_partial_runs_go_on_under_the_former_rule(world: World) -> None:
+    rows = rows_of()
+    world.run(rows)
+    noise = [{**row, "noisy": 100} for row in rows]
+    part = world.run(noise[:1], exclude=["noisy"], scope="incremental")
+    assert part.counts.updated == 1
+    assert "goes on under the former rule" in part.warnings[0]
+    assert world.counts(noise, exclude=["noisy"]) == (0, 0, 0, 6)
+
+
+def test_held_deletions_survive_a_new_rule_and_are_approved_under_it(world: World) -> None:
+    rows = rows_of()
+    world.run(rows)
+    held = world.run(rows[:3], exclude=["noisy"], max_deletes=1)
+    assert held.counts.deletes_held == 3
+    with world.workspace() as workspace:
+        assert workspace.approve("s").counts.deleted == 3
+    assert world.counts(rows[:3], exclude=["noisy"]) == (0, 0, 0, 3)
+
+
+def test_a_key_that_comes_back_after_grace_is_judged_by_what_was_written(world: World) -> None:
+    rows = rows_of()
+    options = {"delete_after_misses": 3}
+    world.run(rows, **options)
+    world.run(rows[:-2], exclude=["noisy"], **options)
+    rows[-1]["v"] = "changed"
+    rows[-2]["noisy"] = 100
+    assert world.counts(rows, exclude=["noisy"], **options) == (0, 1, 0, 5)
+
+
+def test_a_held_run_takes_the_new_rule_with_it(world: World) -> None:
+    rows = rows_of()
+    world.run(rows)
+    rows[0]["v"] = "changed"
+    held = world.run(rows, exclude=["noisy"], max_updates_percent=10)
+    assert held.status == "held"
+    with world.workspace() as workspace:
+        assert workspace.approve("s").counts.updated == 1
+    assert world.counts(rows, exclude=["noisy"]) == (0, 0, 0, 6)
+
+
+def test_a_record_that_was_never_written_by_rundiff_is_written_when_it_comes_back(world: World) -> None:
+    rows = rows_of(3)
+    world.run(rows)
+    for path in (world.folder / "home" / "signatures").glob("*/base-*"):
+        path.unlink()
+    world.run(rows, on_lost_baseline="rebaseline")
+    result = world.run(rows[:2], exclude=["noisy"], delete_after_misses=2)
+    assert "1 records that were not read or differ are in no write log" in " ".join(result.warnings)
+    assert world.counts(rows, exclude=["noisy"], delete_after_misses=2) == (0, 1, 0, 2)
+
+
+@pytest.mark.parametrize(("before", "after"), [(FIRST, SECOND), (None, FIRST), (FIRST, None)])
+def test_the_signing_key_is_rotated_without_sending_anything(
+    world: World, before: str | None, after: str | None
+) -> None:
+    rows = rows_of()
+    world.key(before)
+    world.run(rows)
+    world.key(after)
+    with pytest.raises(rundiff.ConfigurationError, match="RUNDIFF_SIGNING_KEY_FORMER") as caught:
+        world.run(rows)
+    assert not any(secret in str(caught.value) for secret in (FIRST, SECOND))
+    world.key(after, before or "")
+    rows[1]["v"] = "changed"
+    result = world.run(rows[:-1])
+    assert (result.counts.updated, result.counts.deleted, result.counts.unchanged) == (1, 1, 4)
+    assert "the signing key: other than at run 1" in result.warnings[0]
+    world.key(after)
+    rows[2]["v"] = "changed"
+    assert world.counts(rows[:-2]) == (0, 1, 1, 3)
+    with world.workspace(after) as workspace:
+        entries = workspace.history("s", {"id": 2})
+        assert [(entry.run, entry.change.changed_fields) for entry in entries] == [
+            (1, None),
+            (4, ("v",)),
+        ]
+        [gone] = [e for e in workspace.history("s", {"id": 4}) if e.change.action == "delete"]
+        assert gone.change.before == {"id": 4, "v": "v4", "noisy": 4}
+        assert workspace.rebuild("s") == 4
+    assert world.counts(rows[:-2]) == (0, 0, 0, 4)
+
+
+def test_partial_runs_stay_under_the_former_key(world: World) -> None:
+    rows = rows_of()
+    world.key(FIRST)
+    world.run(rows, partition_by=["noisy"], scope="full")
+    world.key(SECOND, FIRST)
+    rows[0]["v"] = "changed"
+    part = world.run(rows[:1], partition_by=["noisy"])
+    assert (part.counts.updated, part.counts.deleted) == (1, 0)
+    assert world.counts(rows, partition_by=["noisy"], scope="full") == (0, 0, 0, 6)
+    world.key(SECOND)
+    assert world.counts([], partition_by=["noisy"], partitions=[2], allow_empty=True) == (0, 0, 1, 0)
+
+
+def test_a_full_refresh_after_a_rotation_deletes_nothing_that_came_back(world: World) -> None:
+    rows = rows_of(4)
+    world.key(FIRST)
+    world.run(rows)
+    world.run(rows[1:])
+    world.run(rows)
+    world.key(SECOND, FIRST)
+    assert world.counts(rows[:-1], full_refresh=True) == (0, 3, 1, 0)
+    world.key(SECOND)
+    assert world.counts(rows[:-1], full_refresh=True)[:2] == (0, 3)
+    assert [row["id"] for row in world.held] == [0, 1, 2]
+
+
+def test_new_fields_are_adopted(world: World) -> None:
+    rows = rows_of(4)
+    world.run(rows)
+    wider = [{**row, "extra": row["id"] if row["id"] else None} for row in rows]
+    wider[1]["v"] = "changed"
+    part = world.run(wider[1:2], on_new_field="adopt", scope="incremental")
+    assert "not compared until a full run adopts it" in part.warnings[-1]
+    result = world.run(wider, on_new_field="adopt")
+    assert (result.counts.updated, result.counts.unchanged) == (0, 4)
+    wider[2]["extra"] = 9
+    assert world.counts(wider, on_new_field="adopt") == (0, 1, 0, 3)
+    assert [row["extra"] for row in world.held] == [None, 1, 9, None]
+
+
+def test_new_fields_are_updates_by_default_where_they_have_a_value(world: World) -> None:
+    rows = rows_of(4)
+    world.run(rows)
+    wider = [{**row, "extra": row["id"] or None} for row in rows]
+    assert world.counts(wider) == (0, 3, 0, 1)
+
+
+def test_a_joined_run_refuses_another_rule_before_it_reads(world: World) -> None:
+    rows = rows_of()
+    world.run(rows)
+    options = {
+        "destination": f"sqlite:///{world.folder / 'd.db'}",
+        "into": "t",
+        "home": world.folder / "home",
+    }
+    for more, why in (({"exclude": ["noisy"]}, "the compared fields"), ({"on_new_field": "adopt"}, "adopt")):
+        with pytest.raises(rundiff.ConfigurationError, match=why) as caught:
+            rundiff.Run.join(name="s", run="r1", primary_key="id", **options, **more)
+        assert "several workers" in str(caught.value)
+
+
+def test_a_normaliser_that_comes_or_goes_sends_nothing(world: World) -> None:
+    rows = [{"id": n, "v": f"V{n}", "lat": n + 0.5} for n in range(4)]
+    world.run(rows)
+    # The precision of every coordinate changes in the very run that asks for it to be ignored.
+    shifted = [{**row, "lat": row["lat"] + 1e-5} for row in rows]
+    assert world.counts(shifted, normalize={"lat": "round(3)"}) == (0, 0, 0, 4)
+    shifted[0]["v"] = "changed"
+    assert world.counts(shifted, normalize={"lat": "round(3)", "v": "casefold"}) == (0, 1, 0, 3)
+    assert world.counts(shifted) == (0, 0, 0, 4)
+
+
+def test_a_change_is_not_lost_because_another_rule_signs_it_alike(world: World) -> None:
+    rows = [{"id": 1, "v": "ABC"}, {"id": 2, "v": "x"}]
+    options = {"normalize": {"v": "casefold"}, "delete_after_misses": 3}
+    world.run(rows, **options)
+    # Not read: the write log says that the destination holds ABC, which casefold signed as abc.
+    world.run(rows[1:], delete_after_misses=3)
+    assert world.counts([{"id": 1, "v": "abc"}, rows[1]], delete_after_misses=3) == (0, 1, 0, 1)
+
+
+def test_a_plan_takes_the_new_rule_with_it(world: World) -> None:
+    rows = rows_of()
+    world.run(rows)
+    rows[0]["v"] = "changed"
+    sync = rundiff.Sync(
+        rows,
+        primary_key="id",
+        name="s",
+        destination=f"sqlite:///{world.folder / 'd.db'}",
+        into="t",
+        home=world.folder / "home",
+        exclude=["noisy"],
+    )
+    path = world.folder / "plan"
+    assert sync.plan(path).result.counts.updated == 1
+    with world.workspace() as workspace:
+        assert workspace.apply(path).counts.updated == 1
+    assert world.counts(rows, exclude=["noisy"]) == (0, 0, 0, 6)
