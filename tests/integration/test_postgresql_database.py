@@ -22,6 +22,7 @@ from rundiff import Sync
 from rundiff.cli import main
 from rundiff.database.migrating import SCHEMA_VERSION
 from rundiff.database.postgresql import PostgresqlDatabase
+from rundiff.engine import sqlviews
 from rundiff.engine.lease import Lease
 from rundiff.engine.workspace import Workspace
 from rundiff.errors import (
@@ -194,6 +195,38 @@ def test_refused_records_are_failed_and_tried_again(team: Team) -> None:
     assert team.query(records)[-1] == (2, "written", 1, True)
     with team.workspace() as workspace:
         assert workspace.syncs()[0].quarantined == 0
+
+
+def test_sql_fetches_what_it_needs(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    team.sync(people(*range(50))).run()
+    team.sync(people(*range(52))).run()
+    team.sync(people(*range(52))).run()
+
+    def fetched(machine: str) -> int:
+        return len([*team.machine(machine).glob("syncs/*/log/*")])
+
+    count = "SELECT count(*) AS n FROM sync_write_records"
+    with team.workspace("two") as workspace:
+        assert workspace.sql("SELECT max(run) AS n FROM runs").to_pylist() == [{"n": 3}]
+        assert fetched("two") == 0
+        with pytest.raises(ConfigurationError, match="write sync_write_records out"):
+            workspace.sql("SELECT * FROM query_table('sync_' || 'write_records')")
+        assert workspace.sql(count, last=1).to_pylist() == [{"n": 2}]
+        assert fetched("two") == 1
+        assert workspace.sql(count, syncs=["people"]).to_pylist() == [{"n": 52}]
+        with pytest.raises(ConfigurationError, match="other"):
+            workspace.sql(count, syncs=["other"])
+    monkeypatch.setattr(sqlviews, "MOST_FETCHED", 1_000)
+    with team.workspace("two") as workspace:
+        assert workspace.sql(count).to_pylist() == [{"n": 52}]
+    with (
+        team.workspace("three") as workspace,
+        pytest.raises(
+            ConfigurationError, match=r"of 2 runs, .* --last N and --sync NAME, or query the table"
+        ),
+    ):
+        workspace.sql(count)
+    assert fetched("three") == 0
 
 
 def test_held_deletions_are_approved_on_another_machine(team: Team) -> None:

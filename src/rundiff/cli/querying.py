@@ -32,9 +32,20 @@ GAP = 2
 @click.command("sql", short_help="Query write records, runs and syncs with SQL.")
 @click.argument("query")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a header.")
+@click.option(
+    "--sync", "syncs", metavar="NAME", multiple=True, help="Only write records of this sync; may be repeated."
+)
+@click.option(
+    "--last",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Only write records of each sync's last N runs with any.",
+)
 @common_options()
 @click.pass_obj
-def sql_command(invocation: Invocation, query: str, *, as_csv: bool) -> None:
+def sql_command(
+    invocation: Invocation, query: str, *, as_csv: bool, syncs: tuple[str, ...], last: int | None
+) -> None:
     """Query the views sync_write_records, runs, syncs and failures with DuckDB's SQL, read only.
 
     Signatures are given in hex.
@@ -42,7 +53,7 @@ def sql_command(invocation: Invocation, query: str, *, as_csv: bool) -> None:
     if as_csv and invocation.as_json:
         raise click.UsageError("--csv and --json exclude each other.")
     with invocation.existing_workspace() as workspace:
-        table = workspace.sql(query)
+        table = workspace.sql(query, syncs=syncs, last=last)
     if as_csv:
         _print_csv(table)
     elif invocation.as_json:

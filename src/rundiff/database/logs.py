@@ -111,6 +111,9 @@ class WriteLog(Protocol):
     def part(self, sync_id: str, run: int, signatures: pa.Array) -> LogPart:
         """Give of a run's write log at least the records of these keys (fixed_size_binary[32]), in any order."""
 
+    def to_fetch(self, runs: Sequence[tuple[str, int]]) -> int:
+        """Say how many bytes `folder` would fetch for these runs (sync_id, run) that are not here yet."""
+
     def runs_of(self, sync_id: str, signatures: Sequence[bytes]) -> Set[int] | None:
         """Name the runs that have a write record for one of these keys; None: any run may."""
 
@@ -152,6 +155,10 @@ class FolderLog:
     def part(self, sync_id: str, run: int, signatures: pa.Array) -> LogPart:  # noqa: ARG002 -- as above
         """Give all of it: it is here."""
         return LogPart(folder=self.folder(sync_id, run))
+
+    def to_fetch(self, runs: Sequence[tuple[str, int]]) -> int:  # noqa: ARG002 -- as above
+        """Nothing."""
+        return 0
 
     def runs_of(self, sync_id: str, signatures: Sequence[bytes]) -> Set[int] | None:  # noqa: ARG002 -- as above
         """There is no index."""

@@ -78,6 +78,16 @@ class Chunks:
             keys = batch.column("primary_key_signature")
             yield batch.num_rows, keys[0].as_py(), keys[-1].as_py(), sink.getvalue().to_pybytes()
 
+    def size(self, log: Log) -> int:
+        """Say how many bytes a change set takes."""
+        rows = self.server.rows(
+            # Of values that are stored apart and not compressed, the length is known without reading them.
+            f"SELECT coalesce(sum(octet_length(content)), 0)::bigint AS bytes FROM {self.table}"
+            " WHERE sync_id = %s AND run = %s AND kind = %s",
+            log,
+        )
+        return int(rows[0]["bytes"])
+
     def fetch(self, log: Log, folder: Path) -> None:
         """Write all files of a change set into a folder."""
         names = self.server.rows(

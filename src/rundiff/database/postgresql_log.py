@@ -182,6 +182,20 @@ class PostgresqlLog:
 
     # Looking and removing
 
+    def to_fetch(self, runs: Sequence[tuple[str, int]]) -> int:
+        """Add up the chunks of those that have no local copy."""
+        seals: dict[tuple[str, int], str] = {}
+        for sync_id in dict.fromkeys(sync_id for sync_id, _ in runs):
+            found = self._server.rows(
+                f"SELECT run, seal FROM {self._logs} WHERE sync_id = %s AND kind = %s", [sync_id, _LOG]
+            )
+            seals.update({(sync_id, row["run"]): row["seal"].hex for row in found})
+        return sum(
+            self._chunks.size((*run, _LOG))
+            for run in runs
+            if run in seals and not self._copy((*run, _LOG), seals[run]).exists()
+        )
+
     def runs_of(self, sync_id: str, signatures: Sequence[bytes]) -> Set[int] | None:
         """Ask the index."""
         rows = self._server.rows(

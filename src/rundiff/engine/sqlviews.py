@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from rundiff.engine.inspect import find_sync
 from rundiff.engine.log import CREATES, DELETES, UPDATES
 from rundiff.engine.session import Backends
 from rundiff.errors import ConfigurationError
@@ -14,7 +17,9 @@ from rundiff.errors import ConfigurationError
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["query"]
+    from rundiff.database.contract import StoredRun, StoredSync
+
+__all__ = ["MOST_FETCHED", "Window", "query"]
 
 _RECORDS = """
 SELECT
@@ -44,16 +49,54 @@ SELECT NULL::VARCHAR AS sync_id, NULL::BIGINT AS run_id, NULL::BIGINT AS sequenc
     NULL::TIMESTAMPTZ AS created_at, NULL::TIMESTAMPTZ AS updated_at
 WHERE false
 """
+_UNNAMED = "error('write sync_write_records out in the query')::BOOLEAN"
 
 
-def query(backends: Backends, text: str) -> pa.Table:
-    """Run one read-only query; raises `ConfigurationError` with DuckDB's own words."""
+MOST_FETCHED = 10**9
+"""Bytes of write logs that a query may fetch from a database on a server."""
+_RECORDS_VIEW = "sync_write_records"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """The runs whose write records a query sees."""
+
+    syncs: tuple[str, ...] = ()
+    """The names of the only syncs; none: all."""
+    last: int | None = None
+    """So many of each sync's last runs that have write records; None: all."""
+
+    def runs(self, backends: Backends) -> list[tuple[StoredSync, StoredRun]]:
+        """List them."""
+        found = []
+        wanted = [find_sync(backends, name) for name in self.syncs] or backends.database.syncs()
+        for sync in wanted:
+            sealed = [run for run in backends.database.runs(sync.sync_id) if run.sealed and run.sealed.total]
+            found += [(sync, run) for run in sealed[: self.last]]
+        return found
+
+
+def query(backends: Backends, text: str, window: Window | None = None) -> pa.Table:
+    """Run one read-only query; raises `ConfigurationError` with DuckDB's own words.
+
+    Write logs are fetched only for a query that names their view, and not if they are more than `MOST_FETCHED`.
+    """
     import duckdb
+
+    runs = (window or Window()).runs(backends)
+    named = _RECORDS_VIEW in text.casefold()
+    size = backends.log.to_fetch([(sync.sync_id, run.run) for sync, run in runs]) if named else 0
+    if size > MOST_FETCHED:
+        raise ConfigurationError(
+            f"the query asks for the write records of {len(runs):,} runs, and {size / 1e9:,.1f} GB of them would have "
+            f"to be fetched from {backends.database.place}, more than {MOST_FETCHED / 1e9:,.0f} GB: choose runs by "
+            f"--last N and --sync NAME, or query the table {_RECORDS_VIEW} of that database itself"
+        )
 
     connection = duckdb.connect()
     try:
         connection.execute("SET TimeZone = 'UTC'")
-        _register(connection, backends)
+        _register(connection, backends, runs if named else None)
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         relation = connection.sql(text)
@@ -64,7 +107,10 @@ def query(backends: Backends, text: str) -> pa.Table:
         connection.close()
 
 
-def _register(connection: duckdb.DuckDBPyConnection, backends: Backends) -> None:
+Runs = Sequence[tuple["StoredSync", "StoredRun"]]
+
+
+def _register(connection: duckdb.DuckDBPyConnection, backends: Backends, runs: Runs | None) -> None:
     tables = backends.database.tables()
     for name, types in _TABLES.items():
         rows = tables[name]
@@ -79,7 +125,11 @@ def _register(connection: duckdb.DuckDBPyConnection, backends: Backends) -> None
         " FROM _runs AS r JOIN _syncs AS s USING (sync_id)"
     )
     connection.execute("CREATE VIEW failures AS SELECT * FROM _failures")
-    groups, files = _log_files(backends)
+    if runs is None:
+        # In case that it is made up of parts and not named: an error, and never a view that looks empty.
+        connection.execute(f"CREATE VIEW {_RECORDS_VIEW} AS {_NO_RECORDS.replace('false', _UNNAMED)}")
+        return
+    groups, files = _log_files(backends, runs)
     connection.register("_files", pa.Table.from_pylist(files, _FILES))
     # One part for each shape of data: the shapes of several syncs meet only as JSON.
     parts = [
@@ -87,9 +137,7 @@ def _register(connection: duckdb.DuckDBPyConnection, backends: Backends) -> None
         _RECORDS.format(paths=", ".join(_text(glob.escape(path)) for path in paths))
         for paths in groups
     ]
-    connection.execute(
-        f"CREATE VIEW sync_write_records AS {' UNION ALL BY NAME '.join(parts) or _NO_RECORDS}"
-    )
+    connection.execute(f"CREATE VIEW {_RECORDS_VIEW} AS {' UNION ALL BY NAME '.join(parts) or _NO_RECORDS}")
     if groups:
         named = {name for paths in groups for path in paths for name in (path, glob.escape(path))}
         allowed = ", ".join(_text(name) for name in sorted(named))
@@ -152,41 +200,40 @@ _TABLES: dict[str, dict[str, pa.DataType]] = {
 }
 
 
-def _log_files(backends: Backends) -> tuple[list[list[str]], list[dict[str, Any]]]:
+def _log_files(backends: Backends, runs: Runs) -> tuple[list[list[str]], list[dict[str, Any]]]:
     """List the log's files, grouped by schema, with what the view needs to know of each."""
     import pyarrow.parquet as pq
 
     groups: dict[bytes, list[str]] = {}
     files = []
-    for sync in backends.database.syncs():
-        for run in backends.database.runs(sync.sync_id):
-            if run.sealed is None:
-                continue
-            done = sync.acknowledged
-            acknowledged = done.sequence if done is not None and done.run == run.run else 0
-            folder = backends.log.folder(sync.sync_id, run.run)
-            offset = 0
-            for name, rows, action in (
-                (DELETES, run.sealed.deletes, "delete"),
-                (UPDATES, run.sealed.updates, "update"),
-                (CREATES, run.sealed.creates, run.sealed.new_action),
-            ):
-                path = folder / name
-                if rows and path.exists():
-                    shape = pq.read_schema(path).remove_metadata().serialize().to_pybytes()
-                    groups.setdefault(shape, []).append(str(path))
-                    files.append(
-                        {
-                            "path": str(path),
-                            "sync_id": sync.sync_id,
-                            "run_id": run.run,
-                            "offset": offset,
-                            "destination_action": action,
-                            "committed": run.manifest is not None,
-                            "acknowledged": acknowledged,
-                            "created_at": run.started_at,
-                            "updated_at": run.finished_at or run.started_at,
-                        }
-                    )
-                offset += rows
+    for sync, run in runs:
+        if run.sealed is None:
+            continue
+        done = sync.acknowledged
+        acknowledged = done.sequence if done is not None and done.run == run.run else 0
+        folder = backends.log.folder(sync.sync_id, run.run)
+        offset = 0
+        for name, rows, action in (
+            (DELETES, run.sealed.deletes, "delete"),
+            (UPDATES, run.sealed.updates, "update"),
+            (CREATES, run.sealed.creates, run.sealed.new_action),
+        ):
+            path = folder / name
+            if rows and path.exists():
+                shape = pq.read_schema(path).remove_metadata().serialize().to_pybytes()
+                groups.setdefault(shape, []).append(str(path))
+                files.append(
+                    {
+                        "path": str(path),
+                        "sync_id": sync.sync_id,
+                        "run_id": run.run,
+                        "offset": offset,
+                        "destination_action": action,
+                        "committed": run.manifest is not None,
+                        "acknowledged": acknowledged,
+                        "created_at": run.started_at,
+                        "updated_at": run.finished_at or run.started_at,
+                    }
+                )
+            offset += rows
     return list(groups.values()), files

@@ -364,11 +364,14 @@ class Workspace:
 
         return schema(self._backends, self._find(name), None)
 
-    def sql(self, query: str) -> pa.Table:
-        """Query the views `sync_write_records`, `runs`, `syncs` and `failures` with DuckDB's SQL."""
+    def sql(self, query: str, *, syncs: Sequence[str] = (), last: int | None = None) -> pa.Table:
+        """Query the views `sync_write_records`, `runs`, `syncs` and `failures` with DuckDB's SQL.
+
+        `syncs` and `last` limit the write records to some syncs, and to the last runs of each.
+        """
         from rundiff.engine import sqlviews
 
-        return sqlviews.query(self._backends, query)
+        return sqlviews.query(self._backends, query, sqlviews.Window(syncs=tuple(syncs), last=last))
 
 
 def open_sink(options: DestinationOptions, *, refuse_caller: str | None = None) -> Destination:
