@@ -1,15 +1,18 @@
-"""URLs of database servers, read without their drivers, and what of them may be shown."""
+"""URLs of database servers, read without their drivers, what of them may be shown, and what a server says it is."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from rundiff.errors import ConfigurationError
 
-__all__ = ["Server", "parse_server"]
+if TYPE_CHECKING:
+    import psycopg
+
+__all__ = ["Server", "parse_server", "server_version"]
 
 Role = Literal["source", "destination"]
 
@@ -89,3 +92,20 @@ def parse_server(
         password=None if split.password is None else unquote(split.password),
         options=given,
     )
+
+
+def server_version(connection: psycopg.Connection[Any]) -> str:
+    """Name a PostgreSQL server's version, and say so where a pooler of connections stands before it.
+
+    A pooler makes up the process number that it gives its clients, so it is not that of any session.
+    """
+    with connection.cursor(row_factory=_first_of_row) as cursor:
+        version, process = (
+            cursor.execute(query).fetchone() for query in ("SHOW server_version", "SELECT pg_backend_pid()")
+        )
+    pooled = process != connection.pgconn.backend_pid
+    return f"PostgreSQL {str(version).split()[0]}{', through a pooler' * pooled}"
+
+
+def _first_of_row(_: Any) -> Any:
+    return lambda values: values[0]

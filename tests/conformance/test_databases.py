@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from tests.servers.postgresql import PostgresqlServer
 
 from rundiff.database.contract import Database
 from rundiff.database.embedded import SCHEMA_VERSION, EmbeddedDatabase
@@ -49,6 +51,37 @@ class TestPostgresqlInASchema(DatabaseSuite):
     @pytest.fixture
     def open_database(self, postgresql_url: str) -> Callable[[], Database]:
         return lambda: PostgresqlDatabase(f"{postgresql_url}?schema=Two%20words")
+
+
+@pytest.fixture
+def older_url(older_postgresql: PostgresqlServer) -> str:
+    """A database of an older server in which the tables are made already, which takes longer than a test."""
+    name = "with_tables"
+    if not _exists(older_postgresql, name):
+        PostgresqlDatabase(older_postgresql.create_database(name)).close()
+    return older_postgresql.create_database(like=name)
+
+
+def _exists(server: PostgresqlServer, name: str) -> bool:
+    with psycopg.connect(server.url) as connection:
+        found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
+        return found.fetchone() is not None
+
+
+class TestOlderPostgresql(DatabaseSuite):
+    @pytest.fixture
+    def open_database(self, older_url: str) -> Callable[[], Database]:
+        return lambda: PostgresqlDatabase(older_url)
+
+
+class TestOlderPostgresqlLog(WriteLogSuite):
+    @pytest.fixture
+    def open_database(self, older_url: str) -> Callable[[], Database]:
+        return lambda: PostgresqlDatabase(older_url)
+
+    @pytest.fixture
+    def other_home(self, tmp_path: Path) -> Path:
+        return tmp_path / "another machine"
 
 
 def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:

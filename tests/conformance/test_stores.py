@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.servers.pgbouncer import Pooler
+from tests.servers.postgresql import PostgresqlServer
 from tests.servers.valkey import PASSWORD, RedisServer, ValkeyCluster
 
 from rundiff.stores.contract import SignatureStore
@@ -86,6 +88,18 @@ class TestPostgresql(StoreSuite):
     @pytest.fixture
     def open_store(self, postgresql_url: str, opener: Callable[[str], Opener]) -> Opener:
         return opener(postgresql_url)
+
+
+class TestOlderPostgresql(StoreSuite):
+    @pytest.fixture
+    def open_store(self, older_postgresql: PostgresqlServer, opener: Callable[[str], Opener]) -> Opener:
+        return opener(older_postgresql.create_database())
+
+
+class TestPooledPostgresql(StoreSuite):
+    @pytest.fixture
+    def open_store(self, postgresql_url: str, pooler: Pooler, opener: Callable[[str], Opener]) -> Opener:
+        return opener(pooler.through(postgresql_url))
 
 
 @pytest.mark.parametrize(

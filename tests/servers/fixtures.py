@@ -10,6 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.servers.kafka import KafkaServer
     from tests.servers.mariadb import MariadbServer
+    from tests.servers.pgbouncer import Pooler
     from tests.servers.postgresql import PostgresqlServer
     from tests.servers.seaweed import SeaweedServer
     from tests.servers.valkey import RedisServer
@@ -28,6 +29,24 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
 def postgresql_url(postgresql_server: PostgresqlServer) -> str:
     """The URL of an empty database."""
     return postgresql_server.create_database()
+
+
+@pytest.fixture(scope="session")
+def older_postgresql() -> Iterator[PostgresqlServer]:
+    """A PostgreSQL 15."""
+    from tests.servers.postgresql import PostgresqlServer
+
+    with PostgresqlServer(older=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def pooler(postgresql_server: PostgresqlServer) -> Iterator[Pooler]:
+    """A pooler of transactions in front of the one PostgreSQL."""
+    from tests.servers.pgbouncer import Pooler
+
+    with Pooler(postgresql_server) as pooler:
+        yield pooler
 
 
 @pytest.fixture(scope="session")

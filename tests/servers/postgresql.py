@@ -45,11 +45,12 @@ class PostgresqlServer:
     """A server with a fresh data folder; `start` may follow `stop` and `kill` on the same data and port.
 
     Commits are not synced to the disk unless `durable`: a killed server still has them, since the
-    operating system lives on.
+    operating system lives on. `older` is Debian's PostgreSQL 15.
     """
 
-    def __init__(self, *, durable: bool = False) -> None:
+    def __init__(self, *, durable: bool = False, older: bool = False) -> None:
         self.port = free_port()
+        self._programs = _debians() if older else _binaries()
         self._durable = durable
         self._process: subprocess.Popen[bytes] | None = None
         self._folder = Path(tempfile.mkdtemp(prefix="rundiff-postgresql-"))
@@ -81,11 +82,15 @@ class PostgresqlServer:
         """The URL of a database of this server."""
         return f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{name}"
 
-    def create_database(self, name: str | None = None) -> str:
-        """Make an empty database, under a name of its own unless one is given; gives its URL."""
+    def create_database(self, name: str | None = None, *, like: str = "template1") -> str:
+        """Make a database, under a name of its own unless one is given; gives its URL.
+
+        It is empty, or a copy of another one that nobody is connected to.
+        """
         name = name or f"db_{uuid.uuid4().hex[:12]}"
+        made = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(like))
         with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            connection.execute(made)
         return self.database_url(name)
 
     def drop_connections(self) -> int:
@@ -158,7 +163,7 @@ class PostgresqlServer:
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [
-                    str(_binaries() / "postgres"),
+                    str(self._programs / "postgres"),
                     *("-D", str(self.data), "-h", "127.0.0.1", "-p", str(self.port)),
                     *options,
                 ],
@@ -174,7 +179,7 @@ class PostgresqlServer:
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
-            [str(_binaries() / program), *arguments, "--no-sync"],
+            [str(self._programs / program), *arguments, "--no-sync"],
             capture_output=True,
             text=True,
             cwd=self._folder,
@@ -190,6 +195,13 @@ class PostgresqlServer:
 
 def _account() -> str | None:
     return "nobody" if os.geteuid() == 0 else None
+
+
+def _debians() -> Path:
+    programs = Path("/usr/lib/postgresql/15/bin")
+    if not (programs / "initdb").exists():
+        raise RuntimeError("these tests need PostgreSQL 15: install Debian's package postgresql-15")
+    return programs
 
 
 @cache

@@ -85,7 +85,7 @@ def _upgrade(address: Address) -> None:
 
     def connect() -> psycopg.Connection[Any]:
         given = {"connect_timeout": "10", **address.conninfo}
-        connection: psycopg.Connection[Any] = driver().connect(**given)
+        connection: psycopg.Connection[Any] = driver().connect(**given, prepare_threshold=None)
         return connection
 
     config = Config()

@@ -23,6 +23,7 @@ from rundiff.database.postgresql_rows import as_json, plain_row, run_of, sync_of
 from rundiff.database.server import Address, Server, clean
 from rundiff.errors import Fenced
 from rundiff.model import RunKind, RunStatus
+from rundiff.servers import server_version
 
 if TYPE_CHECKING:
     import psycopg
@@ -79,8 +80,8 @@ class PostgresqlDatabase:
 
     @property
     def version(self) -> str:
-        """The server's."""
-        return f"PostgreSQL {self._server.rows('SHOW server_version')[0]['server_version'].split()[0]}"
+        """The server's, and whether a pooler stands before it."""
+        return self._server.ask(server_version)
 
     def close(self) -> None:
         """Close the connections, and let go of the local copies of write logs."""

@@ -157,12 +157,16 @@ class Server:
     def rows(self, query: str, values: Sequence[Any] = (), *, binary: bool = False) -> list[dict[str, Any]]:
         """Read, in a transaction of its own; tried again when the connection broke."""
 
-        def read() -> list[dict[str, Any]]:
-            with self._open().cursor() as cursor:
+        def read(connection: psycopg.Connection[dict[str, Any]]) -> list[dict[str, Any]]:
+            with connection.cursor() as cursor:
                 return cursor.execute(query, values, binary=binary).fetchall()
 
+        return self.ask(read)
+
+    def ask(self, work: Callable[[psycopg.Connection[dict[str, Any]]], T]) -> T:
+        """Do something that reads; tried again when the connection broke."""
         with self._lock:
-            return self._patiently(read)
+            return self._patiently(lambda: work(self._open()))
 
     def transact(
         self,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +40,13 @@ __all__ = ["DIALECT", "open_table"]
 _STAGE = "_rundiff_stage"
 _CONNECT_SECONDS = 15
 _PIECE_ROWS = 8_192
+_SETTINGS = (
+    # For each transaction anew: a pooler may give each of them another session.
+    "SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL IntervalStyle = 'postgres'; "
+    "SET LOCAL extra_float_digits = 3; SET LOCAL bytea_output = 'hex'; "
+    # What was acknowledged must still be there after the server was killed.
+    "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
+)
 _RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 DIALECT = Dialect(
@@ -80,7 +87,7 @@ def open_table(url: str, into: str, mode: str = "mirror") -> SqlDestination:
 
 
 class PostgresqlConnection:
-    """One session of a PostgreSQL server, in UTC, committing durably."""
+    """One connection to a PostgreSQL server; its transactions are in UTC and commit durably."""
 
     def __init__(self, server: Server) -> None:
         try:
@@ -93,18 +100,9 @@ class PostgresqlConnection:
         self._psycopg = psycopg
         self._raw = self._connect(server)
         with self._translated():
-            self._raw.execute(
-                "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; "
-                "SET extra_float_digits = 3; SET bytea_output = 'hex'"
-            )
             # A source may take long to read meanwhile; older servers have no such setting.
             self._raw.execute(
                 "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'"
-            )
-            # What was acknowledged must still be there after the server was killed.
-            self._raw.execute(
-                "SELECT set_config('synchronous_commit', 'on', false) "
-                "WHERE current_setting('synchronous_commit') = 'off'"
             )
 
     def _connect(self, server: Server) -> psycopg.Connection[Any]:
@@ -229,15 +227,24 @@ class PostgresqlConnection:
     def stream(self, expressions: Sequence[str], tail: str) -> Iterator[list[pa.Array]]:
         """Copy rows out as CSV."""
         asked = f"COPY (SELECT {', '.join(expressions)} {tail}) TO STDOUT (FORMAT csv)"
-        with self._translated(), self._raw.cursor() as cursor, cursor.copy(asked.encode()) as copy:
+        with (
+            nullcontext() if self._in_transaction else self.transaction(writes=False),
+            self._translated(),
+            self._raw.cursor() as cursor,
+            cursor.copy(asked.encode()) as copy,
+        ):
             # By messages, each a row (PostgreSQL documentation, 55.2.7).
             for chunk in gathered(map(bytes, copy)):
                 yield text_columns(chunk, len(expressions), self.place)
 
+    @property
+    def _in_transaction(self) -> bool:
+        return self._raw.info.transaction_status is not self._psycopg.pq.TransactionStatus.IDLE
+
     @contextmanager
     def transaction(self, *, writes: bool = True) -> Iterator[None]:
         """Begin a transaction; a standby refuses one that may write."""
-        self.execute("BEGIN ISOLATION LEVEL READ COMMITTED" + (" READ WRITE" if writes else ""))
+        self.execute(f"BEGIN ISOLATION LEVEL READ COMMITTED{' READ WRITE' if writes else ''}; {_SETTINGS}")
         try:
             yield
             self.execute("COMMIT")

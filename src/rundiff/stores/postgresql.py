@@ -17,6 +17,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from rundiff.errors import BaselineLost, Fenced, StorageError
+from rundiff.servers import server_version
 from rundiff.settings import without_secrets
 from rundiff.stores.blob_plans import digest_of_file
 from rundiff.stores.cache import LocalCopies
@@ -196,8 +197,7 @@ class PostgresqlStore:
 
     def report(self) -> StoreReport:
         """Ask for the version; makes no tables."""
-        row = self._do(lambda connection: connection.execute("SHOW server_version").fetchone(), ready=True)
-        version = "" if row is None else f"PostgreSQL {str(row[0]).split()[0]}"
+        version = self._do(server_version, ready=True)
         return StoreReport(place=self._shown, version=version, expires=False)
 
     def why_missing(self, sync_id: str, manifest: str, since: datetime | None, seconds: float) -> str:  # noqa: ARG002 -- nothing expires
@@ -231,7 +231,11 @@ class PostgresqlStore:
             try:
                 if self._connection is None or self._connection.closed:
                     self._connection = psycopg.connect(
-                        self._url, connect_timeout=10, application_name="rundiff"
+                        self._url,
+                        connect_timeout=10,
+                        application_name="rundiff",
+                        # Poolers between us and the server may give each transaction another session.
+                        prepare_threshold=None,
                     )
                 if not (ready or self._ready):
                     self._make_ready(self._connection)
