@@ -24,6 +24,16 @@ settings.load_profile("suite")
 _memory = Memory.take()
 
 
+_FIRST = ("faults", "docs", "property", "integration", "conformance")
+"""Folders by the length of their tests: what is started last should be short, so that no worker waits for another."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    above = Path(__file__).parent
+    order = {name: number for number, name in enumerate(_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.relative_to(above).parts[0], len(order)))
+
+
 def pytest_unconfigure() -> None:
     if _memory is not None:
         _memory.release()

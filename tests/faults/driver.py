@@ -1,13 +1,15 @@
 """Crash a scenario's act at each of its steps, let it recover, and look whether anything is wrong.
 
 Run as `python -m tests.faults.driver FOLDER SCENARIO...`: prints one JSON object a scenario, with the
-number of crashes and what was wrong after each. The acts run in forks of this process, which imports what they need but
-runs nothing itself, since threads don't survive a fork; one more fork recovers and checks after each.
+number of crashes, how many of them left something else than the others, and what was wrong after each.
+The acts run in forks of this process, which imports what they need but runs nothing itself, since
+threads don't survive a fork; one more fork recovers and checks after each.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import json
 import os
@@ -69,6 +71,15 @@ def failed(act: Callable[[], Any]) -> list[str]:
     return []
 
 
+def digest(folder: Path) -> bytes:
+    """Tell what a crash left: the names and contents of all files."""
+    found = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        content = b"a folder" if path.is_dir() else hashlib.sha256(path.read_bytes()).digest()
+        found.update(hashlib.sha256(bytes(path.relative_to(folder))).digest() + content)
+    return found.digest()
+
+
 class Checker:
     """A process that does one thing after each crash."""
 
@@ -120,7 +131,12 @@ def main(name: str, folder: Path) -> None:
     trouble += [f"without a crash: {item}" for item in wrong]
     checker = Checker(recover_and_check)
     crashes = sorted(copies.iterdir())
+    known: set[bytes] = set()
     for crash in crashes:
+        left = digest(crash)
+        if left in known:
+            continue  # two steps, but between them nothing had changed
+        known.add(left)
         shutil.rmtree(place)
         crash.rename(place)
         trouble += [f"crash {crash.name}: {item}" for item in checker.ask()]
@@ -140,7 +156,13 @@ def main(name: str, folder: Path) -> None:
         trouble += [f"full disk {at}: {item}" for item in said]
         trouble += [f"full disk {at}: {item}" for item in checker.ask()]
     checker.close()
-    told = {"scenario": name, "crashes": len(crashes), "kills": len(kills), "trouble": trouble}
+    told = {
+        "scenario": name,
+        "crashes": len(crashes),
+        "distinct": len(known),
+        "kills": len(kills),
+        "trouble": trouble,
+    }
     sys.stdout.write(json.dumps(told) + "\n")
     sys.stdout.flush()
 

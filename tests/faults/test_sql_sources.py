@@ -19,7 +19,7 @@ from rundiff.sources.contract import ReadBatch, Reading, ReadRequest, Source
 from tests.servers.mariadb import MariadbServer
 from tests.servers.postgresql import PASSWORD, PostgresqlServer
 
-ROWS = 300_000
+ROWS = 40_000
 
 
 class Troubled:
@@ -58,7 +58,7 @@ class _Troubled:
 
 def filled(server: PostgresqlServer | MariadbServer) -> str:
     url = server.create_database()
-    row = "'{}'".format("x" * 150)
+    row = "'{}'".format("x" * 1_150)
     if isinstance(server, PostgresqlServer):
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(

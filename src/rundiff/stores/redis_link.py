@@ -229,7 +229,7 @@ def _client(place: Place) -> Any:
     if place.kind == "sentinel":
         from redis import sentinel
 
-        login = {**options, "username": None, "password": None, **place.sentinel}
+        login = {**options, "username": None, "password": None, **place.sentinel, "retry": once}
         untyped = sentinel
         watching = untyped.Sentinel(
             list(place.hosts), sentinel_kwargs=login, db=place.db, retry=once, **options
