@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rundiff.baseline.order import prefixes, words
-from rundiff.database.contract import StoredRun, StoredSync
+from rundiff.database.contract import Database, StoredRun, StoredSync
 from rundiff.database.flaps import FLAPS, RETURNS, Flaps, described
 from rundiff.engine.log import CREATES, DELETES, UPDATES, log_format, unreadable
 from rundiff.engine.session import Backends
@@ -21,6 +21,8 @@ __all__ = ["MOST_RECORDS", "WINDOW", "find_flapping"]
 
 WINDOW = 10
 """Committed runs that are looked at."""
+READ_BACK = 5 * WINDOW
+"""Runs among which these are looked for: failed ones and those that a reset made void don't count."""
 MOST_RECORDS = 250_000
 """As many of their write records are looked at, about; of more, an even part of the keys."""
 
@@ -35,7 +37,7 @@ def find_flapping(backends: Backends, sync: StoredSync, to_run: int | None = Non
     where there are too few runs to tell, and where their write logs can't be read: that must not stand in
     the way of looking.
     """
-    runs = _window(backends.database.runs(sync.sync_id), to_run)
+    runs = _window(_recent(backends.database, sync.sync_id, to_run), to_run)
     if len(runs) < RETURNS + 2:
         return None
     looked = list(runs)
@@ -68,6 +70,13 @@ def find_flapping(backends: Backends, sync: StoredSync, to_run: int | None = Non
             for flap in found.sample
         ],
     )
+
+
+def _recent(database: Database, sync_id: str, to_run: int | None) -> Sequence[StoredRun]:
+    """Read some runs, newest first: enough that the window is among them, unless most of them failed."""
+    newest = database.runs(sync_id, 1)
+    later = max(newest[0].run - to_run, 0) if newest and to_run is not None else 0
+    return database.runs(sync_id, later + READ_BACK)
 
 
 def _window(runs: Sequence[StoredRun], to_run: int | None) -> list[StoredRun]:
