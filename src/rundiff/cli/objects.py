@@ -179,7 +179,8 @@ def history_object(entry: HistoryEntry) -> dict[str, Any]:
 
 def field_object(field: FieldSchema) -> Mapping[str, Any]:
     """Describe one field."""
-    return {"name": field.name, "type": field.type, "role": field.role}
+    described: dict[str, Any] = {"name": field.name, "type": field.type, "role": field.role}
+    return {**described, "compared_as": list(field.form)} if field.form else described
 
 
 def verification_object(found: Verification) -> dict[str, Any]:

@@ -245,8 +245,10 @@ def run_text(sync: SyncView, view: RunView, mask: Mask, tail: str = "") -> Itera
 
 def schema_table(fields: Sequence[FieldSchema]) -> Iterator[RenderableType]:
     """Show the fields of a sync."""
-    table = grid("field", "type", "role")
+    formed = any(field.form for field in fields)
+    table = grid("field", "type", "role", *(["compared as"] if formed else []))
     for field in fields:
         style = {"key": "bold", "excluded": "dim"}.get(field.role, "")
-        table.add_row(Text(printable(field.name), style=style), field.type, field.role)
+        form = [Text(printable(", ".join(field.form)))] if formed else []
+        table.add_row(Text(printable(field.name), style=style), field.type, field.role, *form)
     yield table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -11,11 +11,11 @@ from typing import Any
 from rundiff.errors import ConfigurationError
 from rundiff.settings import SyncSettings
 from rundiff.signing.normalising import Function, parse_chain
-from rundiff.signing.paths import is_path
+from rundiff.signing.paths import is_path, roots
 from rundiff.signing.preparing import Preparation
 from rundiff.signing.rule import Form
 
-__all__ = ["preparation_of", "preparation_of_form"]
+__all__ = ["form_words", "preparation_of", "preparation_of_form"]
 
 
 def preparation_of(settings: SyncSettings) -> Preparation:
@@ -63,6 +63,25 @@ def preparation_of_form(form: Form, asked: Preparation) -> Preparation:
         label = f"{asked.owner}normalize of {name}, as the baseline was signed,"
         chains[name] = parse_chain(words, label, partial(_known, {**functions, **own}, label=label))
     return replace(asked, form=form, chains=chains)
+
+
+def form_words(form: Form, name: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Say how a field, one of `names`, is compared otherwise than as it is."""
+
+    def inside(paths: Iterable[str], *, glob: bool) -> list[str]:
+        found = {path: dict(roots(path, names, glob=glob)) for path in paths}
+        return [path for path, rests in found.items() if rests.get(name)]
+
+    own = form.normalize.get(name)
+    include = (
+        [] if any((name, ()) in roots(path, names, glob=True) for path in form.include) else form.include
+    )
+    return (
+        *([] if own is None else [own]),
+        *(f"{path}: {form.normalize[path]}" for path in inside(form.normalize, glob=False)),
+        *(f"without {path}" for path in inside(form.exclude, glob=True)),
+        *(f"only {path}" for path in inside(include, glob=True)),
+    )
 
 
 def _known(known: Mapping[str, Callable[[Any], Any]], reference: str, label: str) -> Callable[[Any], Any]:

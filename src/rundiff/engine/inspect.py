@@ -19,6 +19,7 @@ from rundiff.database.contract import StoredRun, StoredSync
 from rundiff.database.logs import LogPart
 from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.former import key_with_id
+from rundiff.engine.forming import form_words
 from rundiff.engine.log import CREATES, DELETES, FILES, UPDATES, read_log
 from rundiff.engine.previous import LogKeys, PreviousRecords, logs_of, rekeyed
 from rundiff.engine.reading import SAMPLES, compared_fields
@@ -147,6 +148,7 @@ def schema(backends: Backends, sync: StoredSync, comparison: Comparison | None) 
             name=name,
             type=manifest.pins.get(name, "null"),
             role="key" if name in sync.primary_key else "compared" if name in compared else "excluded",
+            form=form_words(manifest.form, name, names) if name not in sync.primary_key else (),
         )
         for name in names
     ]

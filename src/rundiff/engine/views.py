@@ -202,6 +202,8 @@ class FieldSchema:
     """The pinned type."""
     role: str
     """`key`, `compared` or `excluded`."""
+    form: tuple[str, ...] = ()
+    """How it is compared otherwise than as it is: normalisers, and what is left out or alone taken of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -164,9 +164,24 @@ def unordered(array: pa.Array, *, deep: bool) -> pa.Array:
     if deep:
         items = unordered(items, deep=True)
     owners = np.repeat(np.arange(len(array), dtype=np.int64), sizes)
-    table = pa.table({"owner": owners, "item": encode_values(items)})
-    order = pc.sort_indices(table, [("owner", "ascending"), ("item", "ascending")])
+    keys = {"owner": pa.array(owners), **_order_of_encodings(items)}
+    # Nulls come last, as CBOR's null does among whatever a list may hold beside it.
+    order = pc.sort_indices(pa.table(keys), [(key, "ascending") for key in keys])
     return _list_of(sizes, items.take(order), array)
+
+
+def _order_of_encodings(items: pa.Array) -> dict[str, pa.Array]:
+    """Give columns that order items as their encodings do, without encoding them where that is known."""
+    kind = items.type
+    if pt.is_unsigned_integer(kind):
+        return {"value": items}
+    if pt.is_integer(kind):
+        # First those from 0 on, then -1, -2 and so on.
+        below = pc.less(items, pa.scalar(0, kind))
+        return {"below": below, "value": pc.if_else(below, pc.bit_wise_not(items), items)}
+    if pt.is_string(kind) or pt.is_large_string(kind):
+        return {"length": pc.binary_length(items), "value": items}
+    return {"value": encode_values(items)}
 
 
 # Taking nested arrays apart and putting them together

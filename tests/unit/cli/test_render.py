@@ -251,6 +251,11 @@ def test_the_fields_of_a_sync() -> None:
         FieldSchema(name="a[b]", type="text", role="compared"),
     ]
     assert text(schema_table(fields)) == "field  type   role\nid     int64  key\na[b]   text   compared\n"
+    fields[1] = FieldSchema(name="a[b]", type="text", role="compared", form=("trim", "without a.c"))
+    assert text(schema_table(fields)).splitlines()[::2] == [
+        "field  type   role      compared as",
+        "a[b]   text   compared  trim, without a.c",
+    ]
 
 
 def test_a_pipe_gets_long_lines_whole_and_without_colour() -> None:
