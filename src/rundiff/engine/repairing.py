@@ -21,6 +21,7 @@ from rundiff.engine.candidate import reflag
 from rundiff.engine.changeset import ChangeSet, Findings
 from rundiff.engine.flow import deliver_changes, failing
 from rundiff.engine.former import key_with_id
+from rundiff.engine.forming import preparation_of, preparation_of_form
 from rundiff.engine.log import UPDATES, LogWriter, log_schema
 from rundiff.engine.lost import refusal
 from rundiff.engine.planning import refuse_unfinished
@@ -106,6 +107,7 @@ def _known(session: Session, settings: SyncSettings, destination: Readable) -> K
         baseline=started.baseline,
         manifest=manifest,
         signing_key=key,
+        preparation=preparation_of_form(manifest.form, preparation_of(settings)),
         previous=PreviousRecords(
             logs_of(session.backends.log, session.sync.sync_id), LogKeys(key, manifest.rekeyed_run)
         ),

@@ -28,6 +28,7 @@ from rundiff.engine.spelled import ReadBack, read_back
 from rundiff.errors import ConfigurationError, RecordsRefused
 from rundiff.model import Match
 from rundiff.signing import SigningKey, sign_both
+from rundiff.signing.preparing import Preparation
 
 __all__ = ["Compared", "Drift", "Known", "compare_rows", "keys_at", "readable"]
 
@@ -47,6 +48,8 @@ class Known:
     baseline: Baseline
     manifest: Manifest
     signing_key: SigningKey | None
+    preparation: Preparation
+    """The form in which the baseline was signed."""
     previous: PreviousRecords
     destination: Readable
     target: Target
@@ -145,7 +148,9 @@ class _Comparison:
         if not named.all():
             self._unnamed.append(texts.filter(pa.array(~named)))
             texts, back = texts.filter(pa.array(named)), _only(back, named)
-        keys, data = sign_both(back.records, (known.primary_key, known.manifest.fields), known.signing_key)
+        fields = known.manifest.fields
+        records = known.preparation.applied(back.records, fields)
+        keys, data = sign_both(records, (known.primary_key, fields), known.signing_key)
         signatures = data.signatures
         if signatures.null_count:
             signatures = pc.if_else(signatures.is_valid(), signatures, pa.scalar(NOTHING, SIGNATURE))
