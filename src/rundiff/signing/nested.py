@@ -17,7 +17,17 @@ from rundiff.signing.paths import ITEMS, Parts, Selection, inner_paths
 from rundiff.signing.reference import NULL
 from rundiff.signing.reference import encode as encode_value
 
-__all__ = ["at_path", "by_value", "from_json", "leaves", "on_leaves", "plain", "selected", "unordered"]
+__all__ = [
+    "at_path",
+    "by_value",
+    "from_json",
+    "leaves",
+    "on_leaves",
+    "plain",
+    "selected",
+    "typed",
+    "unordered",
+]
 
 ArrayFunction = Callable[[pa.Array], pa.Array]
 
@@ -28,7 +38,9 @@ def plain(array: pa.Array) -> pa.Array:
     if pt.is_dictionary(kind):
         return array.dictionary_decode()
     if pt.is_run_end_encoded(kind):
-        return pc.run_end_decode(array)
+        # Arrow's own decoding knows flat types only.
+        rows = np.arange(len(array), dtype=np.int64) + array.offset
+        return array.values.take(pa.array(np.searchsorted(array.run_ends.to_numpy(), rows, side="right")))
     if pt.is_list_view(kind) or pt.is_large_list_view(kind):
         sizes = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
         return _list_of(sizes.astype(np.int64), pc.list_flatten(array), array)
@@ -134,6 +146,21 @@ def by_value(array: pa.Array, function: Callable[[object], object]) -> pa.Array:
     return pa.ExtensionArray.from_storage(mixed.MixedType(), made.storage.take(different.indices))
 
 
+def typed(array: pa.Array) -> pa.Array | None:
+    """Give a `rundiff.cbor` array as one of a plain type with the very same encodings; None where there is none.
+
+    Values of one shape, such as lists of numbers, then need no Python one by one.
+    """
+    different = array.storage.dictionary_encode()
+    entries = pa.ExtensionArray.from_storage(mixed.MixedType(), different.dictionary)
+    try:
+        made = pa.array(mixed.decode(entries))
+        same = pc.equal(encode_values(made), different.dictionary.cast(pa.large_binary()))
+    except (pa.ArrowException, OverflowError, UnicodeError, RecursionError):
+        return None
+    return made.take(different.indices) if pc.all(same).as_py() is not False else None
+
+
 def from_json(array: pa.Array) -> pa.Array:
     """Read JSON text into `rundiff.cbor` values; text that is no JSON becomes binary, which JSON has none of."""
     texts = array.storage if isinstance(array.type, pa.BaseExtensionType) else array
@@ -145,7 +172,7 @@ def from_json(array: pa.Array) -> pa.Array:
 
 def _encoded_json(text: bytes) -> bytes:
     try:
-        return encode_value(scalar.parsed(text.decode()))
+        return scalar.encoded_json(text.decode())
     except (ValueError, ArithmeticError, RecursionError):
         return encode_value(text)
 

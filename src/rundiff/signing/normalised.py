@@ -7,18 +7,21 @@ normaliser does not fit stay as they are, since a column of mixed types may hold
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Any
 
+import cbor2
+
 from rundiff.signing import reference
 from rundiff.signing.normalising import Quantise, Step, Text, Truncate, Unordered
 from rundiff.signing.paths import ITEMS, Parts, Selection, inner_paths
 from rundiff.signing.values import Duration, Timestamp
 
-__all__ = ["at_path", "normalised", "parsed", "quantised", "selected"]
+__all__ = ["at_path", "encoded_json", "normalised", "quantised", "selected"]
 
 _EXACT = Context(prec=400, traps=[InvalidOperation])
 _FARTHEST = 150
@@ -139,12 +142,17 @@ def at_path(value: Any, parts: Parts, function: Callable[[Any], Any]) -> Any:
     return value
 
 
-def parsed(text: str) -> Any:
-    """Give the value that JSON text (RFC 8259) spells, its numbers exactly; raises `ValueError`.
+def encoded_json(text: str) -> bytes:
+    """Encode the value that JSON text (RFC 8259) spells, its numbers exactly; raises `ValueError`.
 
     Refused are names that occur twice in one object, and NaN and infinities, which are no JSON.
     """
-    return json.loads(text, parse_float=_number, parse_constant=_no_constant, object_pairs_hook=_object)
+    if _LONG_NUMBER.search(text):
+        return reference.encode(_EXACT_JSON.decode(text))
+    value = _SHORT_JSON.decode(text)
+    # Of text keys and small numbers in their shortest form, cbor2 gives the reference's bytes.
+    encoded: bytes = cbor2.dumps(value, canonical=True)
+    return encoded
 
 
 def _number(text: str) -> Decimal:
@@ -152,6 +160,11 @@ def _number(text: str) -> Decimal:
         return Decimal(text)
     except InvalidOperation:
         raise ValueError(f"{text[:20]} has too large an exponent") from None
+
+
+def _short_number(text: str) -> Decimal | int:
+    number = Decimal(text).normalize(_EXACT)
+    return int(number) if number == number.to_integral_value() else number
 
 
 def _no_constant(name: str) -> Any:
@@ -162,4 +175,14 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
         raise ValueError("an object has a name twice")
+    if None in members.values():
+        return {name: value for name, value in members.items() if value is not None}
     return members
+
+
+_LONG_NUMBER = re.compile(r"[0-9][0-9.]{17}|[0-9][eE]")
+"""May be a number that does not fit 64 bits, or that is written with an exponent."""
+_EXACT_JSON = json.JSONDecoder(parse_float=_number, parse_constant=_no_constant, object_pairs_hook=_object)
+_SHORT_JSON = json.JSONDecoder(
+    parse_float=_short_number, parse_constant=_no_constant, object_pairs_hook=_object
+)

@@ -124,22 +124,32 @@ class Preparation:
         before = [(path, chain[:1]) for path, chain in part.chains if isinstance(chain[0], Json)]
         after = [(path, chain[1:] if isinstance(chain[0], Json) else chain) for path, chain in part.chains]
         array = self._at_paths(array, part, before)
+        loose = isinstance(array.type, MixedType)
+        steps = [step for _, chain in after for step in chain]
+        if loose and all(map(_alike, steps)) and (steps or not part.selection.is_whole):
+            plain = nested.typed(array)
+            array = array if plain is None else plain
         array = nested.selected(array, part.selection)
-        return self._at_paths(array, part, after)
+        return self._at_paths(array, part, after, loose=loose)
 
-    def _at_paths(self, array: pa.Array, part: _Part, chains: Sequence[tuple[Parts, Chain]]) -> pa.Array:
+    def _at_paths(
+        self, array: pa.Array, part: _Part, chains: Sequence[tuple[Parts, Chain]], *, loose: bool = False
+    ) -> pa.Array:
         for path, chain in chains:
             if chain:
-                array = self._at_path(array, (part.name, path), chain)
+                array = self._at_path(array, (part.name, path), chain, loose=loose)
         return array
 
-    def _at_path(self, array: pa.Array, where: tuple[str, Parts], chain: Chain) -> pa.Array:
+    def _at_path(self, array: pa.Array, where: tuple[str, Parts], chain: Chain, *, loose: bool) -> pa.Array:
+        """Apply a chain to what is at a path; `loose` ones leave alone what they do not fit."""
         name, path = where
         shown = ".".join([name, *path]).replace(f".{ITEMS}", ITEMS)
 
         def function(values: pa.Array) -> pa.Array:
             for step in chain:
-                values = self._step(nested.plain(values), step, shown)
+                values = nested.plain(values)
+                if not loose or isinstance(step, Function) or _fits(values.type, step):
+                    values = self._step(values, step, shown)
             return values
 
         if isinstance(array.type, MixedType) and path:
@@ -190,6 +200,11 @@ class Preparation:
                 "for each. Nothing was written"
             )
         return made
+
+
+def _alike(step: Step) -> bool:
+    """Say whether a step brings integers to the same values as doubles, which may share a plain type."""
+    return not isinstance(step, Quantise) or step.step.numerator == 1
 
 
 def _by_value(value: Any, chain: Chain) -> Any:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from rundiff.engine.forming import preparation_of
 from rundiff.settings import Comparison, SyncSettings
+from rundiff.signing import mixed
 from rundiff.signing.preparing import Preparation
 
 
@@ -33,6 +34,18 @@ def prepared(
 ) -> pa.RecordBatch:
     """A batch in the form that is signed, all of its fields compared."""
     return preparation(normalize, exclude=exclude, include=include).applied(batch, batch.schema.names)
+
+
+def told(array: pa.Array) -> list[Any]:
+    """The values of an array, those of `rundiff.cbor` decoded, without the null members of mappings."""
+    values = mixed.decode(array) if isinstance(array.type, mixed.MixedType) else array.to_pylist()
+    return [_without_nulls(value) for value in values]
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def prepared_values(array: pa.Array, words: Any) -> list[Any]:

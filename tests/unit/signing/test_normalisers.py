@@ -13,7 +13,7 @@ import pytest
 from rundiff.errors import ConfigurationError
 from rundiff.signing import mixed
 from rundiff.signing.reference import signature
-from tests.unit.signing.normaliser_tools import prepared, prepared_values
+from tests.unit.signing.normaliser_tools import prepared, prepared_values, told
 from tests.unit.signing.signers import SIGNERS, signer_of
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -114,7 +114,7 @@ def test_the_first_moment_of_all_has_no_whole_day_before_it(unit: str) -> None:
 
 
 def json_value(text: str, words: str = "json") -> Any:
-    return mixed.decode(prepared(pa.record_batch({"value": [text]}), {"value": words}).column(0))[0]
+    return told(prepared(pa.record_batch({"value": [text]}), {"value": words}).column(0))[0]
 
 
 def test_json_is_taken_by_its_value() -> None:
@@ -145,7 +145,7 @@ def test_columns_of_mixed_types_are_taken_value_by_value() -> None:
     array = mixed.encode([" A ", 1.26, None, [2, 1], True])
     batch = pa.record_batch({"value": array})
     made = prepared(batch, {"value": "trim|round(1)|unordered"}).column(0)
-    assert mixed.decode(made) == ["A", 1.3, None, [1, 2], True]
+    assert told(made) == ["A", 1.3, None, [1, 2], True]
 
 
 @pytest.mark.parametrize("words", ["trim", "casefold"])
@@ -191,3 +191,33 @@ def test_chunks_of_a_column_are_brought_to_one_form() -> None:
     chunks = pa.chunked_array([[1.26, None], [1.34]])
     made = [prepared_values(chunk, "round(1)") for chunk in chunks.chunks]
     assert made == [[1.3, None], [1.3]]
+
+
+@pytest.mark.parametrize("words", ["round(2)", "quantize(0.3)", "round(-1)|unordered", "trim|round(1)"])
+@pytest.mark.parametrize("name", SIGNERS)
+def test_what_stands_beside_a_value_does_not_matter(words: str, name: str) -> None:
+    # Values of one shape are brought to a plain type together, others are taken one by one.
+    values = [
+        7,
+        2.567,
+        [7, 1.234],
+        [25.0, 15],
+        {"a": [1.456, None]},
+        " x ",
+        [" x "],
+        Decimal("1.005"),
+        2**60,
+        [2**60, 0.5],
+    ]
+    sign = signer_of(name)
+
+    def signatures(*beside: Any) -> list[bytes]:
+        batch = pa.record_batch({"value": mixed.encode(beside)})
+        found: list[bytes] = sign(prepared(batch, {"value": words}), ["value"]).signatures.to_pylist()
+        return found
+
+    together = signatures(*values)
+    for at, value in enumerate(values):
+        assert signatures(value) == [together[at]]
+        for other in values:
+            assert signatures(value, other)[0] == together[at], (value, other)

@@ -10,7 +10,7 @@ import pytest
 from rundiff.signing import mixed
 from rundiff.signing.paths import split_path
 from rundiff.signing.reference import signature
-from tests.unit.signing.normaliser_tools import preparation, prepared
+from tests.unit.signing.normaliser_tools import preparation, prepared, told
 from tests.unit.signing.signers import SIGNERS, signer_of
 
 META = {"fetched_at": "now", "by": {"name": "Ada", "at": 1}, "n": 7}
@@ -130,11 +130,11 @@ def test_paths_into_json_text() -> None:
         {"doc": "json", "doc.tags": "unordered", "doc.items[].q": "round(1)"},
         exclude=("doc.at", "doc.items[].seen"),
     )
-    [value, other, none] = mixed.decode(made.column(0))
+    [value, other, none] = told(made.column(0))
     assert str(value) == "{'id': 1, 'tags': ['a', 'b'], 'items': [{'q': Decimal('1.3')}]}"
     assert (other, none) == (b"no json", None)
     made = prepared(batch, {"doc": "json"}, include=("doc.id", "doc.items[].q"))
-    assert str(mixed.decode(made.column(0))[0]) == "{'id': 1, 'items': [{'q': Decimal('1.26')}]}"
+    assert str(told(made.column(0))[0]) == "{'id': 1, 'items': [{'q': Decimal('1.26')}]}"
 
 
 def test_json_inside_of_a_struct() -> None:
