@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 from tests.servers.postgresql import PostgresqlServer
+from tests.sqlitefiles import opened
 
 from rundiff.database.contract import Database
 from rundiff.database.embedded import SCHEMA_VERSION, EmbeddedDatabase
@@ -87,7 +88,7 @@ class TestOlderPostgresqlLog(WriteLogSuite):
 def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "rundiff.sqlite"
     EmbeddedDatabase(path).close()
-    with sqlite3.connect(path) as raw:
+    with opened(path) as raw:
         raw.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     raw.close()
     with pytest.raises(StorageError, match=r"written by a newer Rundiff .*upgrade Rundiff"):

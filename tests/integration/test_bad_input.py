@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.sqlitefiles import opened
 
 GOOD = b"id,v\n1,a\n2,b\n3,c\n"
 
@@ -35,7 +35,7 @@ def run(folder: Path, source: str, *more: str) -> tuple[int, dict[str, Any], str
 
 
 def held(folder: Path) -> list[tuple[Any, ...]]:
-    with sqlite3.connect(folder / "d.db") as connection:
+    with opened(folder / "d.db") as connection:
         return connection.execute("SELECT id, v FROM t ORDER BY id").fetchall()
 
 
@@ -127,7 +127,7 @@ def test_numbers_keep_every_digit(tmp_path: Path) -> None:
     assert run(tmp_path, "s.jsonl")[1]["created"] == 2
     (tmp_path / "s.csv").write_text(f"id,v\n{big},01234\n{big[:-1]}4,nan\n")
     assert run(tmp_path, "s.csv", "--name", "c", "--into", "c")[1]["created"] == 2
-    with sqlite3.connect(tmp_path / "d.db") as connection:
+    with opened(tmp_path / "d.db") as connection:
         rows = connection.execute("SELECT cast(id AS text), v FROM c ORDER BY 1").fetchall()
     assert rows == [(big, "01234"), (big[:-1] + "4", "nan")]
 
@@ -141,7 +141,7 @@ def test_odd_texts_arrive_as_they_are(tmp_path: Path) -> None:
 def test_a_hundred_megabytes_in_one_field(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_bytes(b"id,v\n1," + b"x" * 100_000_000 + b"\n2,b\n")
     assert run(tmp_path, "s.csv")[0] == 0
-    with sqlite3.connect(tmp_path / "d.db") as connection:
+    with opened(tmp_path / "d.db") as connection:
         assert connection.execute("SELECT id, length(v) FROM t ORDER BY id").fetchall() == [
             (1, 100_000_000),
             (2, 1),
@@ -157,7 +157,7 @@ def test_two_thousand_columns(tmp_path: Path) -> None:
 
 
 def test_a_column_that_cannot_hold_the_field_is_refused(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "d.db") as connection:
+    with opened(tmp_path / "d.db") as connection:
         connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v INTEGER) STRICT")
     (tmp_path / "s.csv").write_bytes(GOOD)
     code, result, errors = run(tmp_path, "s.csv")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.sqlitefiles import opened
 
 import rundiff
 from rundiff.api import Sync
@@ -29,7 +29,7 @@ def sync(rows: Any, crm: Path, **options: Any) -> Sync:
 
 
 def held(crm: Path) -> list[tuple[Any, ...]]:
-    with sqlite3.connect(crm) as connection:
+    with opened(crm) as connection:
         return connection.execute("SELECT id, v FROM people ORDER BY id").fetchall()
 
 
@@ -127,19 +127,19 @@ def test_a_held_run_is_not_approved_once_the_baseline_moved(crm: Path) -> None:
 
 @pytest.mark.parametrize(("policy", "created", "first"), [("overwrite", 3, "v0"), ("keep", 2, "theirs")])
 def test_rows_that_were_there_before(crm: Path, policy: Any, created: int, first: str) -> None:
-    with sqlite3.connect(crm) as connection:
+    with opened(crm) as connection:
         connection.execute("CREATE TABLE people (id INTEGER PRIMARY KEY, v TEXT, theirs TEXT)")
         connection.execute("INSERT INTO people VALUES (0, 'theirs', 'kept'), (77, 'foreign', 'kept')")
     result = sync(people(3), crm, on_existing=policy).run()
     assert (result.counts.created, any("already" in w for w in result.warnings)) == (created, True)
     assert held(crm) == [(0, first), (1, "v1"), (2, "v2"), (77, "foreign")]
     assert sync(people(3), crm).run().counts.unchanged == 3
-    with sqlite3.connect(crm) as connection:
+    with opened(crm) as connection:
         assert connection.execute("SELECT theirs FROM people WHERE id = 0").fetchone() == ("kept",)
 
 
 def test_existing_rows_can_fail_the_run(crm: Path) -> None:
-    with sqlite3.connect(crm) as connection:
+    with opened(crm) as connection:
         connection.execute("CREATE TABLE people (id INTEGER PRIMARY KEY, v TEXT)")
         connection.execute("INSERT INTO people VALUES (0, 'theirs')")
     with pytest.raises(rundiff.PolicyViolation, match="on_existing is fail"):
@@ -173,7 +173,7 @@ def test_another_key_or_destination_is_refused_and_reset_is_the_way_out(crm: Pat
 
 
 def test_quarantine_keeps_the_old_entry_and_tries_again(crm: Path) -> None:
-    with sqlite3.connect(crm) as connection:
+    with opened(crm) as connection:
         connection.execute("CREATE TABLE people (id INTEGER PRIMARY KEY, v TEXT CHECK (v <> 'bad'))")
     rows = people(100)
     sync(rows, crm).run()
@@ -256,7 +256,7 @@ def test_excluded_fields_are_delivered_but_not_compared(crm: Path) -> None:
     # What differs in them alone is not sent when they are compared from now on, unless it is asked for.
     assert sync(again, crm, exclude=[]).run().counts.unchanged == 1
     assert sync(again, crm, exclude=[], full_refresh=True).run().counts.updated == 1
-    with sqlite3.connect(crm) as connection:
+    with opened(crm) as connection:
         assert connection.execute('SELECT "Updated_At" FROM people').fetchall() == [(2,)]
 
 
@@ -437,14 +437,14 @@ def test_a_field_that_changed_records_lack_becomes_null(crm: Path, tmp_path: Pat
     sync(str(folder / "*.csv"), crm).run()
     (folder / "a.csv").write_text("id,v\n1,a\n")
     assert sync(str(folder / "*.csv"), crm).run().counts.updated == 1
-    with sqlite3.connect(crm) as connection:
+    with opened(crm) as connection:
         assert connection.execute("SELECT id, n FROM people ORDER BY id").fetchall() == [(1, None), (2, 6)]
 
 
 def test_a_dropped_field_becomes_null_and_is_named(crm: Path) -> None:
     sync([{"id": 1, "v": "a", "n": 5}], crm).run()
     sync([{"id": 1, "v": "a"}], crm, on_dropped_field="update").run()
-    with sqlite3.connect(crm) as connection:
+    with opened(crm) as connection:
         assert connection.execute("SELECT id, v, n FROM people").fetchall() == [(1, "a", None)]
     assert [e.change.changed_fields for e in sync(None, crm).history({"id": 1})] == [None, ("n",)]
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.sqlitefiles import opened
 
 from rundiff.cli import main
 from rundiff.model import RunResult, RunStatus
@@ -32,7 +32,7 @@ def write(text: str, name: str = "people.csv") -> None:
 
 
 def rows() -> list[tuple[Any, ...]]:
-    with sqlite3.connect("people.db") as database:
+    with opened("people.db") as database:
         found = database.execute("SELECT id, name, city FROM people ORDER BY id").fetchall()
     database.close()
     return found

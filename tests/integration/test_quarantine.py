@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import json
 import math
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from tests.sqlitefiles import opened
 
 import rundiff
 from rundiff.api import Sync
@@ -317,7 +317,7 @@ def test_one_poison_record_among_100_000_costs_few_batches(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crm = tmp_path / "crm.db"
-    with sqlite3.connect(crm) as connection:
+    with opened(crm) as connection:
         connection.execute("CREATE TABLE people (id INTEGER PRIMARY KEY, v TEXT CHECK (v <> 'poison'))")
     rows = pa.table(
         {"id": range(100_000), "v": ["poison" if i == 61_803 else f"v{i}" for i in range(100_000)]}
@@ -345,7 +345,7 @@ def test_one_poison_record_among_100_000_costs_few_batches(
     # Mended, it is delivered, and nothing else is.
     mended = rows.set_column(1, "v", [["mended" if i == 61_803 else f"v{i}" for i in range(100_000)]])
     assert run(mended).counts.written == 1
-    with sqlite3.connect(crm) as connection:
+    with opened(crm) as connection:
         assert connection.execute("SELECT count(*), max(v) FROM people").fetchone()[0] == 100_000
         assert connection.execute("SELECT v FROM people WHERE id = 61803").fetchone() == ("mended",)
 
@@ -354,13 +354,13 @@ def test_retry_and_discard_from_the_command_line(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     crm, source = tmp_path / "crm.db", tmp_path / "people.csv"
-    with sqlite3.connect(crm) as connection:
+    with opened(crm) as connection:
         connection.execute("CREATE TABLE people (id INTEGER PRIMARY KEY, v TEXT CHECK (length(v) < 3))")
     source.write_text("id,v\n1,ok\n2,long\n3,longer\n")
     common = ["--home", str(home)]
     to = ["--key", "id", "--to", f"sqlite:///{crm}", "--into", "people"]
     assert main(["sync", str(source), *to, *common, "--quiet"]) == 4
-    with sqlite3.connect(crm) as connection:
+    with opened(crm) as connection:
         connection.execute("DROP TABLE people")
         connection.execute("CREATE TABLE people (id INTEGER PRIMARY KEY, v TEXT CHECK (length(v) < 5))")
     capsys.readouterr()

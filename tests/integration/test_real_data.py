@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import duckdb
 import pytest
+from tests.sqlitefiles import opened
 
 from rundiff.cli import main
 
@@ -75,7 +75,7 @@ def delivered(scheme: str, path: Path, table: Table) -> Rows:
     """Read the destination's table."""
     query = f"SELECT {', '.join(table.fields)} FROM delivered"
     if scheme == "sqlite":
-        with sqlite3.connect(path) as database:
+        with opened(path) as database:
             rows: Sequence[Any] = database.execute(query).fetchall()
         database.close()
     else:

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from tests.servers.valkey import PASSWORD, CuttingProxy, RedisServer, Sentinel, ValkeyCluster
+from tests.sqlitefiles import opened
 
 import rundiff
 from rundiff.cli import main
@@ -47,7 +48,7 @@ class Syncing:
         )
 
     def ids(self) -> set[str]:
-        with sqlite3.connect(self.folder / "d.db") as database:
+        with opened(self.folder / "d.db") as database:
             found = [row[0] for row in database.execute("SELECT id FROM t")]
         database.close()
         assert len(found) == len(set(found))

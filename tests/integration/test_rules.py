@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.sqlitefiles import opened
 
 import rundiff
 from rundiff.engine.workspace import Workspace
@@ -53,7 +53,7 @@ class World:
 
     @property
     def held(self) -> list[Row]:
-        with sqlite3.connect(self.folder / "d.db") as connection:
+        with opened(self.folder / "d.db") as connection:
             cursor = connection.execute("SELECT * FROM t ORDER BY id")
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.sqlitefiles import opened
 
 import rundiff
 from rundiff.engine.workspace import Workspace
@@ -37,7 +37,7 @@ class Syncing:
         )
 
     def ids(self) -> set[int]:
-        with sqlite3.connect(self.home / "d.db") as connection:
+        with opened(self.home / "d.db") as connection:
             return {row[0] for row in connection.execute("SELECT id FROM t")}
 
     def workspace(self) -> Workspace:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from rundiff.engine.workspace import Workspace
 from rundiff.errors import PolicyViolation, StateChanged
 from rundiff.settings import Storage
 from tests.property.model import Judged, ScopedModel, Step, content
+from tests.sqlitefiles import opened
 
 __all__ = ["Checked", "steps"]
 
@@ -150,7 +150,7 @@ class Checked:
         """The table is what the model holds, and the pending keys and held ones are the model's."""
         found = []
         if self.path.exists():
-            with sqlite3.connect(self.path) as connection:
+            with opened(self.path) as connection:
                 if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 't'").fetchone():
                     cursor = connection.execute("SELECT * FROM t")
                     names = [column[0] for column in cursor.description]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sqlite3
 import tempfile
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 import rundiff
 from rundiff.settings import Storage
 from tests.property.model import Model, Outcome, content, plain
+from tests.sqlitefiles import opened
 
 NUMBERS = st.sampled_from([0, 1, 1.0, Decimal("1.00"), 2, 2.5, Decimal("2.5"), -0.0])
 rows = st.fixed_dictionaries(
@@ -119,7 +119,7 @@ typed_extracts = st.lists(st.lists(typed_rows, max_size=8), min_size=1, max_size
 def table(url: str, path: Path) -> set[tuple[Any, ...]]:
     query = "SELECT id, v, n FROM people"
     if url.startswith("sqlite"):
-        with sqlite3.connect(path) as connection:
+        with opened(path) as connection:
             return set(connection.execute(query).fetchall())
     with duckdb.connect(str(path)) as connection:
         return set(connection.execute(query).fetchall())
