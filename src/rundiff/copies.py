@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +28,13 @@ class InUse:
 
     def __init__(self) -> None:
         self._held: dict[Path, int] = {}
+        self._lock = threading.Lock()
 
     def hold(self, folder: Path) -> None:
         """Keep the copies in a folder from being removed by others, until `release`."""
-        if folder not in self._held:
+        with self._lock:
+            if folder in self._held:
+                return
             folder.mkdir(parents=True, exist_ok=True)
             handle = _lock_file(folder)
             # Who removes copies is done in a moment.
@@ -39,8 +43,9 @@ class InUse:
 
     def release(self) -> None:
         """Be done with all of them; may be called more than once."""
-        while self._held:
-            os.close(self._held.popitem()[1])
+        with self._lock:
+            while self._held:
+                os.close(self._held.popitem()[1])
 
 
 @dataclass(frozen=True, slots=True)
