@@ -33,7 +33,8 @@ def main() -> None:
     server = ValkeyServer(data_dir=given.folder, persist=True, save="")
     server.start()
     try:
-        client = redis.Redis.from_url(server.connection_url)
+        # Saving takes as long as the disk does.
+        client = redis.Redis.from_url(server.connection_url, socket_timeout=600)
         _wait_for_loading(client)
         empty = client.info("memory")["used_memory_startup"]
         started = time.perf_counter()

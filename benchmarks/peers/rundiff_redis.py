@@ -32,7 +32,8 @@ def main() -> None:
     server = ValkeyServer(data_dir=given.folder, persist=True, save="")
     server.start()
     try:
-        client = redis.Redis.from_url(server.connection_url)
+        # Saving takes as long as the disk does.
+        client = redis.Redis.from_url(server.connection_url, socket_timeout=600)
         with contextlib.suppress(PermissionError):
             # SLOWLOG goes by the clock: what the machine gives to others while a command runs is none of its time.
             os.setpriority(os.PRIO_PROCESS, client.info("server")["process_id"], -15)
