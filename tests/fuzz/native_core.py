@@ -10,34 +10,26 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
-from typing import Any
 
-from tests.property import test_native_lookup, test_native_reading, test_native_signing
+import pytest
 
-
-def properties() -> list[Callable[[], Any]]:
-    """The property tests of the native core; each call draws new examples."""
-    return [
-        test
-        for module in (test_native_signing, test_native_lookup, test_native_reading)
-        for name, test in vars(module).items()
-        if name.startswith("test_")
-    ]
+FILES = [f"tests/property/test_native_{what}.py" for what in ("signing", "lookup", "reading")]
 
 
 def main() -> int:
-    """Run rounds until the time is over."""
+    """Run rounds, each with new examples, until the time is over."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     minutes = parser.parse_args().minutes
     end = time.monotonic() + minutes * 60
     rounds = 0
     while rounds == 0 or time.monotonic() < end:
-        for check in properties():
-            check()
+        code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *FILES])
+        if code:
+            return int(code)
         rounds += 1
         sys.stdout.write(f"round {rounds}: no difference\n")
+        sys.stdout.flush()
     return 0
 
 
