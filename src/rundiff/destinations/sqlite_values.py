@@ -71,16 +71,15 @@ def spelled_out(values: Sequence[Any]) -> pa.Array:
     if kinds == {float}:
         return pa.array(values, pa.float64()).cast(pa.string())
     # One by one: a column of several types, or of bytes, for which Arrow has no hexadecimal digits.
-    return pa.array([None if value is None else _spell(value) for value in values], pa.string())
+    floats = pa.array([value for value in values if type(value) is float], pa.float64()).cast(pa.string())
+    digits = iter(floats.to_pylist())
+    return pa.array([next(digits) if type(v) is float else _spell(v) for v in values], pa.string())
 
 
-def _spell(value: Any) -> str:
+def _spell(value: str | int | bytes | None) -> str | None:
     if isinstance(value, bytes):
         return "\\x" + value.hex()
-    if isinstance(value, float):
-        text: str = pa.scalar(value, pa.float64()).cast(pa.string()).as_py()
-        return text
-    return str(value)
+    return None if value is None else str(value)
 
 
 def _objects(array: pa.Array) -> list[Any]:
