@@ -208,3 +208,12 @@ def test_the_command(sqlite: Tampered, tmp_path: Path, capsys: pytest.CaptureFix
     assert (told["kind"], told["run"], told["unchanged"], told["written"]) == ("adopt", 1, 3, 0)
     assert main(["sync", *given, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["unchanged"] == 3
+
+
+def test_rows_are_signed_by_the_rule_of_the_sync(sqlite: Tampered) -> None:
+    sqlite.ask("CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT, at TEXT)")
+    sqlite.ask("INSERT INTO people VALUES (1, 'ADA', 'x'), (2, 'Bob', 'x')")
+    rows = [{"id": 1, "name": "ada", "at": "y"}, {"id": 2, "name": "Rob", "at": "y"}]
+    rule: Any = {"normalize": {"name": "casefold"}, "exclude": ["at"]}
+    flow(sqlite, rows, **rule).adopt()
+    assert flow(sqlite, rows, **rule).run().counts.updated == 1

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from tests.servers.tables import KINDS, Tampered, open_tampered
 
 import rundiff
 from rundiff.cli import main
 from rundiff.engine.views import Verification
+from rundiff.engine.workspace import Workspace
+from rundiff.settings import Storage
 from rundiff.testing.batches import every_type
 
 MODES = ("mirror", "soft_delete", "append", "history")
@@ -286,3 +291,69 @@ def test_the_command(sqlite: Tampered, tmp_path: Path, capsys: pytest.CaptureFix
     # Rows of others are no difference.
     assert main(["verify", "people", "--json"]) == 0
     assert main(["verify", "nobody"]) == 2
+
+
+def test_rows_are_judged_by_the_rule_of_the_baseline(sqlite: Tampered) -> None:
+    rule: Any = {"normalize": {"name": "casefold", "n": lambda values: pc.round(values, 1)}}
+    took = timedelta(seconds=1)  # can't be read back: every row is looked at closely
+    rows = [
+        {"id": 1, "name": "ADA", "n": 1.04, "took": took},
+        {"id": 2, "name": "Bob", "n": 2.0, "took": took},
+    ]
+    flow(sqlite, rows, **rule).run()
+    sqlite.ask(
+        "UPDATE people SET name = 'ada', n = 1.01 WHERE id = 1", "UPDATE people SET n = 2.5 WHERE id = 2"
+    )
+    found = flow(sqlite, rows, **rule).verify()
+    assert (named(found, "drifted"), found.agreed) == ({2: {"n"}}, 1)
+    # Without the function rows are compared as they stand there.
+    with Workspace(Storage(home=os.environ["RUNDIFF_HOME"])) as workspace:
+        assert set(named(workspace.verify("people"), "drifted")) == {1, 2}
+
+
+def test_a_new_field_that_was_only_adopted_is_no_drift(sqlite: Tampered) -> None:
+    flow(sqlite, [{"id": 1, "name": "Ada"}, {"id": 2, "name": "Bob"}]).run()
+    rows = [{"id": 1, "name": "Ada", "city": "x"}, {"id": 2, "name": "Bo", "city": "y"}]
+    assert flow(sqlite, rows, on_new_field="adopt").run().counts.updated == 1
+    assert flow(sqlite, rows).verify().agreed == 2
+
+
+def test_a_rotated_signing_key(sqlite: Tampered, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNDIFF_SIGNING_KEY", "00" * 32)
+    flow(sqlite, people(1, 2)).run()
+    monkeypatch.setenv("RUNDIFF_SIGNING_KEY", "11" * 32)
+    monkeypatch.setenv("RUNDIFF_SIGNING_KEY_FORMER", "00" * 32)
+    sqlite.ask("UPDATE people SET name = 'Eve' WHERE id = 2")
+    assert named(flow(sqlite, []).verify(), "drifted") == {2: {"name"}}
+    assert flow(sqlite, people(1, 2)).run().counts.written == 0
+    repaired = flow(sqlite, []).verify(repair=True)
+    assert (named(repaired, "drifted"), flow(sqlite, []).verify().agreed) == ({2: {"name"}}, 2)
+
+
+def test_a_run_that_was_cut_off_is_finished_first(sqlite: Tampered) -> None:
+    flow(sqlite, people(1)).run()
+    sqlite.ask(
+        "CREATE TRIGGER full BEFORE INSERT ON people WHEN NEW.id = 3 BEGIN SELECT RAISE(FAIL, 'no'); END"
+    )
+    with pytest.raises(rundiff.DestinationError):
+        flow(sqlite, people(1, 2, 3, 4), max_failures=0, batch_size=1).run()
+    with pytest.raises(rundiff.StateChanged, match="was cut off while delivering"):
+        flow(sqlite, []).verify()
+    sqlite.ask("DROP TRIGGER full", "UPDATE people SET name = 'Eve' WHERE id = 1")
+    found = flow(sqlite, []).verify(repair=True)
+    assert (named(found, "drifted"), found.repair and found.repair.run) == ({1: {"name"}}, 3)
+    assert flow(sqlite, people(1, 2, 3, 4)).run().counts.unchanged == 3
+
+
+def test_state_on_servers(postgresql_url: str, valkey_url: str, sqlite: Tampered) -> None:
+    kept: Any = {"database": postgresql_url, "signatures": valkey_url}
+    sqlite.ask("CREATE TABLE people (id BIGINT PRIMARY KEY, name TEXT, n REAL)")
+    sqlite.ask("INSERT INTO people VALUES (1, 'Ada 1', 0.5)")
+    assert flow(sqlite, people(1, 2), **kept).adopt().counts.unchanged == 1
+    assert flow(sqlite, people(1, 2), **kept).run().counts.created == 1
+    sqlite.ask("UPDATE people SET name = 'Eve'")
+    found = flow(sqlite, [], **kept).verify(repair=True)
+    # What was adopted was never delivered, so it is not known what stood there.
+    assert (named(found, "drifted"), found.unrepaired) == ({1: set(), 2: {"name"}}, 1)
+    assert flow(sqlite, people(1, 2), **kept).run().counts.updated == 1
+    assert flow(sqlite, [], **kept).verify().agreed == 2

@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -25,6 +26,7 @@ from rundiff.database.contract import Acknowledged, StoredSync
 from rundiff.destinations.contract import Destination, Position, Readable, Target
 from rundiff.engine.changeset import ENTRIES, ChangeSet, Findings, write_entries
 from rundiff.engine.flow import failing
+from rundiff.engine.forming import preparation_of
 from rundiff.engine.partitions import as_partitions, record_partitions
 from rundiff.engine.planning import refuse_unfinished
 from rundiff.engine.reading import compared_fields
@@ -39,6 +41,7 @@ from rundiff.errors import KeyFieldMissing, SourceError, StateChanged
 from rundiff.model import BaselineState, Counts, RunKind, RunResult
 from rundiff.settings import SyncSettings
 from rundiff.signing import sign_both, signer_name
+from rundiff.signing.preparing import Preparation
 from rundiff.sources.contract import ReadRequest, Source
 from rundiff.sources.pins import arrow_type_of
 
@@ -65,7 +68,7 @@ class _Adopted:
     """Keys that have several rows."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Adopting:
     """What an adoption works with."""
 
@@ -74,6 +77,11 @@ class _Adopting:
     source: Source
     destination: Readable
     target: Target
+
+    @cached_property
+    def preparation(self) -> Preparation:
+        """The form in which records are signed."""
+        return preparation_of(self.settings)
 
     def found(self, folder: Path, sync: StoredSync | None, baseline: str) -> ChangeSet:
         """Read source and table, and leave a change set of entries without write records."""
@@ -108,6 +116,7 @@ class _Adopting:
                 baseline=baseline,
                 baseline_records=0,
                 fields=fields,
+                form=self.preparation.form,
                 pins=pins,
                 # The next run has to read the source before anything can be told of it.
                 complete=False,
@@ -166,7 +175,8 @@ class _Adopting:
         adopted.unnamed += int(np.count_nonzero(~named))
         adopted.fields.update(dict.fromkeys(name for name in back.fields if name not in key))
         records, odd = back.records.filter(pa.array(named)), back.odd[named]
-        keys, data = sign_both(records, (key, fields), signing_key)
+        prepared = self.preparation.applied(records, fields)
+        keys, data = sign_both(prepared, (key, fields), signing_key)
         odd = odd | data.signatures.is_null().to_numpy(zero_copy_only=False)
         signatures = pc.if_else(data.signatures.is_valid(), data.signatures, pa.scalar(NOTHING, SIGNATURE))
         partition = None

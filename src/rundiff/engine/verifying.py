@@ -27,7 +27,7 @@ from rundiff.engine.records import values
 from rundiff.engine.spelled import ReadBack, read_back
 from rundiff.errors import ConfigurationError, RecordsRefused
 from rundiff.model import Match
-from rundiff.signing import SigningKey, sign_both
+from rundiff.signing import SigningKey, sign, sign_both
 from rundiff.signing.preparing import Preparation
 
 __all__ = ["Compared", "Drift", "Known", "compare_rows", "keys_at", "readable"]
@@ -48,8 +48,8 @@ class Known:
     baseline: Baseline
     manifest: Manifest
     signing_key: SigningKey | None
-    preparation: Preparation
-    """The form in which the baseline was signed."""
+    preparation: Preparation | None
+    """The form in which the baseline was signed; None where a function of it is not at hand."""
     previous: PreviousRecords
     destination: Readable
     target: Target
@@ -148,8 +148,11 @@ class _Comparison:
         if not named.all():
             self._unnamed.append(texts.filter(pa.array(~named)))
             texts, back = texts.filter(pa.array(named)), _only(back, named)
-        fields = known.manifest.fields
-        records = known.preparation.applied(back.records, fields)
+        fields, odd, records = known.manifest.fields, back.odd, back.records
+        if known.preparation is None:
+            odd = np.ones(len(odd), dtype=np.bool_)
+        else:
+            records = known.preparation.applied(records, fields)
         keys, data = sign_both(records, (known.primary_key, fields), known.signing_key)
         signatures = data.signatures
         if signatures.null_count:
@@ -158,12 +161,12 @@ class _Comparison:
         self._foreign(back.records, match == Match.NEW)
         rows = np.flatnonzero(match != Match.NEW)
         rows = rows[self._first(position[rows])]
-        doubtful = (match[rows] != Match.SAME) | back.odd[rows]
+        doubtful = (match[rows] != Match.SAME) | odd[rows]
         found.agreed[position[rows[~doubtful]]] = True
         suspects = rows[doubtful]
         if len(suspects):
             at = pa.array(suspects)
-            self._suspect(texts.take(at), keys.signatures.take(at), position[suspects], back.odd[suspects])
+            self._suspect(texts.take(at), keys.signatures.take(at), position[suspects], odd[suspects])
 
     def _named(self, back: ReadBack) -> Mask:
         named = np.ones(back.records.num_rows, dtype=np.bool_)
@@ -279,7 +282,7 @@ class _Comparison:
                 # The table has lost the column: whatever stood there is gone.
                 differs[name] = known.column(name).is_valid().to_numpy(zero_copy_only=False)
             else:
-                differs[name] = _differ(_column(told, name), there)
+                differs[name] = self._differ(name, _column(told, name), there)
         drifted = np.zeros(len(position), dtype=np.bool_)
         for mask in differs.values():
             drifted |= mask
@@ -291,6 +294,21 @@ class _Comparison:
                 {name: _column(told, name)[row].as_py() for name in names},
                 {name: _column(texts, name)[row].as_py() for name in names},
             )
+
+    def _differ(self, name: str, expected: pa.Array, found: pa.Array) -> Mask:
+        """Compare texts of a field; where it is signed in another form than its own, the values in that form."""
+        mask = _differ(expected, found)
+        preparation, manifest = self._known.preparation, self._known.manifest
+        if not mask.any() or preparation is None or not preparation.touches(name):
+            return mask
+        signed = []
+        for texts in (expected, found):
+            back = read_back(pa.RecordBatch.from_arrays([texts], [name]), manifest.pins)
+            if back.odd.any():
+                return mask
+            signed.append(sign(preparation.applied(back.records, [name]), [name]).signatures)
+        other: Mask = mask & ~pc.equal(*signed).to_numpy(zero_copy_only=False)
+        return other
 
     def _compare_halves(self, known: pa.RecordBatch, texts: pa.RecordBatch, position: Ints) -> None:
         """Find the record that the columns no longer take: its row can't hold it."""

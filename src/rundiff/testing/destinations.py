@@ -15,11 +15,12 @@ from __future__ import annotations
 from rundiff.testing.every_destination import EveryDestination
 from rundiff.testing.harness import Harness
 from rundiff.testing.modes import Modes
+from rundiff.testing.readable import Readables
 from rundiff.testing.tables import Tables
 from rundiff.testing.transactions import Transactional
 
 __all__ = ["DestinationSuite", "Harness"]
 
 
-class DestinationSuite(EveryDestination, Transactional, Tables, Modes):
+class DestinationSuite(EveryDestination, Transactional, Tables, Modes, Readables):
     """Every promise of the contract that the destination of `harness` makes."""
