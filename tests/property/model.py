@@ -151,7 +151,7 @@ class ScopedModel:
             elif key not in self.records:
                 outcome.creates.add(key)
                 after[key] = row
-            elif content(self.records[key]) == content(row):
+            elif self.same(key, row):
                 outcome.unchanged += 1
             else:
                 outcome.updates.add(key)
@@ -190,6 +190,10 @@ class ScopedModel:
         self.held = (gone if hold else set()) if everything else kept
         self.held_run, self.records, self.misses, self.began = None, after, misses, True
         return outcome
+
+    def same(self, key: Any, row: Mapping[str, Any]) -> bool:
+        """Say whether a record is the same as what the baseline holds of its key."""
+        return content(self.records[key]) == content(row)
 
     def _too_many(self, step: Step, found: Judged) -> bool:
         """Say whether a guard on updates or creates holds the whole run."""
