@@ -104,6 +104,9 @@ class Fenced(DestinationError):
 class PolicyViolation(RundiffError):
     """A policy that is set to `fail` met the case that it names."""
 
+    fields: tuple[str, ...] = ()
+    """The fields that it is about, if any: `rundiff schema accept` takes them as they are."""
+
 
 class StorageError(RundiffError):
     """Files of the home directory can't be read or written."""

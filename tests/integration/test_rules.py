@@ -287,3 +287,74 @@ def test_a_plan_takes_the_new_rule_with_it(world: World) -> None:
     with world.workspace() as workspace:
         assert workspace.apply(path).counts.updated == 1
     assert world.counts(rows, exclude=["noisy"]) == (0, 0, 0, 6)
+
+
+def csv(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_field_that_changed_its_type_is_accepted_and_only_real_changes_are_written(
+    world: World, tmp_path: Path
+) -> None:
+    source = csv(tmp_path / "s.csv", "id,code,v\n1,10,a\n2,20,b\n3,30,c\n")
+    options = {"primary_key": "id", "name": "s", "home": world.folder / "home"}
+    destination = str(world.folder / "d.jsonl")
+    rundiff.sync(source, destination=destination, **options)
+    csv(tmp_path / "s.csv", "id,code,v\n1,10,a\n2,A7,b\n3,30,changed\n")
+    strange = rundiff.sync(source, destination=destination, **options)
+    assert (strange.counts.unreadable, strange.counts.updated, strange.complete) == (1, 1, False)
+    with world.workspace() as workspace:
+        assert workspace.accept_schema("s") == ("code",)
+    result = rundiff.sync(source, destination=destination, **options)
+    assert (result.counts.updated, result.counts.unchanged) == (1, 2)
+    assert "the types of code" in result.warnings[0]
+    again = rundiff.sync(source, destination=destination, **options)
+    assert (again.counts.unchanged, again.warnings) == (3, ())
+    with world.workspace() as workspace:
+        assert {field.name: field.type for field in workspace.schema("s")}["code"] == "text"
+        with pytest.raises(rundiff.ConfigurationError, match="nothing to accept"):
+            workspace.accept_schema("s")
+        with pytest.raises(rundiff.ConfigurationError, match="primary key"):
+            workspace.accept_schema("s", ["id"])
+
+
+def test_fields_that_a_policy_refused_are_accepted_once(world: World) -> None:
+    rows = rows_of(3)
+    world.run(rows)
+    without = [{"id": row["id"], "v": row["v"]} for row in rows]
+    with pytest.raises(rundiff.PolicyViolation, match="no longer has the field noisy") as caught:
+        world.run(without)
+    assert caught.value.fields == ("noisy",)
+    with world.workspace() as workspace:
+        assert workspace.accept_schema("s") == ("noisy",)
+    # A run of a part changes nothing of that.
+    assert world.counts(without[:1], scope="incremental") == (0, 1, 0, 0)
+    assert world.counts(without) == (0, 2, 0, 1)
+    wider = [{**row, "extra": 1} for row in without]
+    with pytest.raises(rundiff.PolicyViolation, match="new field extra"):
+        world.run(wider, on_new_field="fail")
+    with world.workspace() as workspace:
+        assert workspace.accept_schema("s") == ("extra",)
+    assert world.counts(wider, on_new_field="fail") == (0, 3, 0, 0)
+    assert world.counts(wider, on_new_field="fail") == (0, 0, 0, 3)
+
+
+def test_a_key_that_moves_into_a_list_is_refused_before_anything_is_written(world: World) -> None:
+    world.run(rows_of(3))
+    moved = [{"items": [{"id": n}], "v": f"v{n}"} for n in range(3)]
+    with pytest.raises(rundiff.KeyFieldMissing, match="no field id"):
+        world.run(moved)
+    lists = [{"id": [n], "v": f"v{n}", "noisy": n} for n in range(3)]
+    with pytest.raises(rundiff.ConfigurationError, match="can't hold the field"):
+        world.run(lists)
+    assert world.counts(rows_of(3)) == (0, 0, 0, 3)
+
+
+def test_lists_in_another_order_are_unchanged_once_the_order_is_ignored(world: World) -> None:
+    rows = [{"id": n, "tags": ["a", "b", str(n)]} for n in range(3)]
+    world.run(rows)
+    turned = [{**row, "tags": row["tags"][::-1]} for row in rows]
+    held = world.run(turned, max_updates_percent=50)
+    assert held.status == "held"
+    assert world.counts(turned, max_updates_percent=50, normalize={"tags": "unordered"}) == (0, 0, 0, 3)

@@ -68,6 +68,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The run that went over to the present signing key; write logs before it may be under others."""
     pins: dict[str, str]
     """Pinned types of all fields."""
+    accepted: dict[str, str | None] = {}
+    """Fields that the next full run takes as they come, with their types before; None: not known before."""
     signature_format: int
     signing_key_id: str | None
     invalid_keys: int = 0

@@ -46,7 +46,7 @@ COMMANDS = {
     "runs": Entry("looking", "Look", "List runs, newest first."),
     "show": Entry("looking", "Look", "Tell all about one run."),
     "history": Entry("looking", "Look", "List every change of one record."),
-    "schema": Entry("looking", "Look", "List a sync's fields and their pinned types."),
+    "schema": Entry("looking", "Look", "List a sync's fields and their pinned types, or accept others."),
     "sql": Entry("querying", "Look", "Query write records, runs and syncs with SQL."),
     "verify": Entry("verifying", "Act", "Compare what a destination holds with the baseline."),
     "adopt": Entry("adopting", "Act", "Start from what a destination already holds."),

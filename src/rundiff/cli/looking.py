@@ -123,12 +123,22 @@ def history_command(invocation: Invocation, name: str, key: str) -> None:
     invocation.show(history_text(entries) if entries else nothing)
 
 
-@click.command("schema", short_help="List a sync's fields and their pinned types.")
-@click.argument("name")
+@click.command("schema", short_help="List a sync's fields and their pinned types, or accept others.")
+@click.argument("words", nargs=-1, required=True, metavar="NAME | accept NAME [FIELD]...")
 @common_options()
 @click.pass_obj
-def schema_command(invocation: Invocation, name: str) -> None:
-    """List a sync's fields: their pinned types, and whether they are key, compared or excluded."""
+def schema_command(invocation: Invocation, words: Sequence[str]) -> None:
+    """List a sync's fields: their pinned types, and whether they are key, compared or excluded.
+
+    `accept NAME [FIELD]...` lets the next full run take fields as they come that are no longer what they were:
+    of another type, new or gone. Without FIELD, those that the last run met as such.
+    """
+    if words[0] == "accept" and len(words) > 1:
+        _accept(invocation, words[1], words[2:])
+        return
+    if len(words) > 1:
+        raise click.UsageError(f"Give one sync, or `accept {words[0]} FIELD`.")
+    name = words[0]
     with invocation.existing_workspace() as workspace:
         fields = workspace.schema(name)
     if invocation.as_json:
@@ -139,6 +149,15 @@ def schema_command(invocation: Invocation, name: str) -> None:
     from rundiff.cli.render_runs import schema_table
 
     invocation.show(schema_table(fields))
+
+
+def _accept(invocation: Invocation, name: str, fields: Sequence[str]) -> None:
+    with invocation.existing_workspace() as workspace:
+        accepted = workspace.accept_schema(name, fields)
+    if invocation.as_json:
+        invocation.json([{"sync": name, "accepted": list(accepted)}])
+        return
+    invocation.tell(f"{name}: the next full run takes {', '.join(accepted)} as the source has it.")
 
 
 def parse_key(text: str, fields: Sequence[str]) -> dict[str, str]:

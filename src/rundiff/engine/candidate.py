@@ -108,6 +108,7 @@ def build_candidate(
         fields=findings.fields,
         form=findings.form,
         left_out=findings.left_out,
+        accepted=_accepted(findings.accepted, baseline.manifest),
         rekeyed_run=number if findings.rekeyed else rekeyed_run,
         pins=findings.pins,
         signature_format=FORMAT_VERSION,
@@ -125,6 +126,10 @@ def build_candidate(
     )
     publish(store, manifest)
     return manifest
+
+
+def _accepted(after: dict[str, str | None] | None, before: Manifest | None) -> dict[str, str | None]:
+    return after if after is not None else {} if before is None else before.accepted
 
 
 def keep_renewed(store: SignatureStore, changes: ChangeSet, sync_id: str) -> None:

@@ -55,6 +55,10 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     """Fields that are not compared."""
     renewed: SegmentInfo | None = None
     """The entries of the baseline before, signed anew, where the run went over to another rule."""
+    accepted: dict[str, str | None] | None = None
+    """What is still accepted after the run (see `Manifest`); None: as before."""
+    drift: tuple[str, ...] = ()
+    """Fields with values that don't fit their types."""
     rekeyed: bool = False
     """Whether that was under another signing key, too."""
     pins: dict[str, str]

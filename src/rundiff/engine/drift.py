@@ -43,6 +43,10 @@ def rules_of_run(
     fields = sorted(before ^ asked)
     differences = [f"the compared fields ({', '.join(fields)})"] if fields else []
     differences += now.differs(then)
+    accepted = manifest.accepted if scope is Scope.FULL else {}
+    retyped = {name: pin for name, pin in accepted.items() if pin is not None}
+    if retyped:
+        differences.append(f"the types of {', '.join(retyped)}")
     adopt = settings.policies.on_new_field == "adopt"
     if not differences and not adopt:
         return rules
@@ -52,6 +56,7 @@ def rules_of_run(
         left_out=before,
         preparation=preparation_of_form(manifest.form, rules.preparation),
         key=key_with_id(backends, manifest.signing_key_id),
+        retyped=retyped,
         adopt=adopt,
         whole=bool(differences),
         differences=tuple(differences),
@@ -140,17 +145,19 @@ def _settled_fields(
         if name not in read.fields and name in wanted and name in manifest.pins
     ]
     new = [name for name in rules.asked(list(read.fields)) if name in read.pins and name not in manifest.pins]
-    policies = settings.policies
-    if dropped and policies.on_dropped_field == "fail":
-        raise PolicyViolation(
-            f"sync {settings.name}: the source no longer has the field{'s' * (len(dropped) > 1)} "
-            f"{', '.join(dropped)}. Nothing was written. Mend the source, or run with --on-dropped-field "
-            "update to write all records without it"
+    policies, accepted = settings.policies, manifest.accepted
+    if policies.on_dropped_field == "fail" and (gone := [name for name in dropped if name not in accepted]):
+        raise _violation(
+            gone,
+            f"sync {settings.name}: the source no longer has the field{'s' * (len(gone) > 1)} "
+            f"{', '.join(gone)}. Nothing was written. Mend the source, or run with --on-dropped-field "
+            "update to write all records without it",
         )
-    if new and policies.on_new_field == "fail":
-        raise PolicyViolation(
-            f"sync {settings.name}: the source has the new field{'s' * (len(new) > 1)} {', '.join(new)}, and "
-            "on_new_field is fail. Nothing was written. Run with --on-new-field update to take it over"
+    if policies.on_new_field == "fail" and (come := [name for name in new if name not in accepted]):
+        raise _violation(
+            come,
+            f"sync {settings.name}: the source has the new field{'s' * (len(come) > 1)} {', '.join(come)}, and "
+            "on_new_field is fail. Nothing was written. Run with --on-new-field update to take it over",
         )
     if new:
         warnings.append(_new_words(new, rules))
@@ -160,6 +167,12 @@ def _settled_fields(
         [name for name in manifest.fields if name in wanted and name not in dropped]
         + [name for name in now if name not in manifest.fields]
     )
+
+
+def _violation(fields: Sequence[str], sentence: str) -> PolicyViolation:
+    error = PolicyViolation(sentence)
+    error.fields = tuple(fields)
+    return error
 
 
 def _new_words(new: Sequence[str], rules: ReadingRules) -> str:

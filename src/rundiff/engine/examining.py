@@ -43,6 +43,8 @@ class Signing:
     fields: tuple[Sequence[str], Sequence[str]]
     """Those of the primary key, and those that are compared."""
     key: SigningKey | None
+    astray: npt.NDArray[np.bool_] | None = None
+    """Rows with values that this rule can't have had: they differ from everything."""
 
 
 Renewal = tuple[npt.NDArray[np.uint8], Positions, tuple[pa.Array, pa.Array]]
@@ -133,6 +135,9 @@ def examine(
         mask = pa.array(signed)
         arrays = [array.filter(mask) for array in arrays]
     match, position = lookup.probe(*arrays[-2:])
+    if former is not None and former.astray is not None:
+        astray = former.astray if signed is None else former.astray[signed]
+        match = np.where(astray & (match == Match.SAME), np.uint8(Match.CHANGED), match)
     renewed = None if former is None else (match, position, (arrays[0], arrays[1]))
     if changed is not False:
         if signed is not None and changed is not True:

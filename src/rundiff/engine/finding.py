@@ -12,7 +12,7 @@ import pyarrow as pa
 from msgspec import structs
 
 from rundiff.baseline.baseline import Baseline
-from rundiff.baseline.manifest import Memory
+from rundiff.baseline.manifest import Manifest, Memory
 from rundiff.compare.conflicts import parse_strategy
 from rundiff.compare.guards import Verdict, doubt, judge
 from rundiff.compare.marks import named_fields
@@ -250,7 +250,7 @@ class Finder:
         request = ReadRequest(
             options=self.settings.reading,
             primary_key=self.settings.primary_key,
-            pins=None if manifest is None else manifest.pins,
+            pins=None if manifest is None else _pins(manifest, reach.scope),
             ended_with_newline=None if manifest is None else manifest.ends_with_newline,
             newlines={} if manifest is None else manifest.newlines,
             scope=reach.scope,
@@ -359,7 +359,7 @@ class Finder:
             )
         if reasons and started.state is BaselineState.FOUND:
             warnings.append("the reading was not complete, so nothing is deleted: " + "; ".join(reasons))
-        before = {} if manifest is None else manifest.pins
+        before = {} if manifest is None else _pins(manifest, self._course().reach.scope)
         # Pins that records did not fit, such as a mistaken --types, are not to stick.
         pins = {**read.pins, **before} if read.unreadable else {**before, **read.pins}
         aside = list(found.aside)
@@ -384,6 +384,8 @@ class Finder:
             fields=settled.rule.fields,
             form=settled.rule.form,
             left_out=settled.left_out,
+            accepted={} if self._course().reach.scope is Scope.FULL else None,
+            drift=tuple(read.misfits),
             pins=pins,
             complete=not reasons,
             reasons=tuple(reasons),
@@ -420,6 +422,12 @@ class Finder:
     def _say(self, phase: str, done: int) -> None:
         if self.backends.progress is not None:
             self.backends.progress(Progress(phase=phase, done=done))
+
+
+def _pins(manifest: Manifest, scope: Scope) -> dict[str, str]:
+    """Give the types that a run reads by: a full one takes accepted fields as they come."""
+    accepted = manifest.accepted if scope is Scope.FULL else {}
+    return {name: pin for name, pin in manifest.pins.items() if name not in accepted}
 
 
 def _rekeyed(renewed: Renewed | None) -> bool:

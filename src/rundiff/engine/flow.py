@@ -12,7 +12,7 @@ from rundiff.engine.finding import Finder
 from rundiff.engine.run import Execution
 from rundiff.engine.session import Session
 from rundiff.engine.starting import start
-from rundiff.errors import BaselineLost, RundiffError, StorageError
+from rundiff.errors import BaselineLost, PolicyViolation, RundiffError, StorageError
 from rundiff.model import RunKind, RunResult
 from rundiff.settings import SyncSettings
 from rundiff.sources.contract import Source
@@ -42,7 +42,8 @@ def failing(execution: Execution) -> Iterator[None]:
 def _note(execution: Execution, error: BaseException) -> None:
     text = str(error) if isinstance(error, RundiffError) else f"{type(error).__name__}: {error}"
     try:
-        result = execution.fail(text, lost=isinstance(error, BaselineLost))
+        drift = error.fields if isinstance(error, PolicyViolation) else ()
+        result = execution.fail(text, lost=isinstance(error, BaselineLost), drift=drift)
     except (RundiffError, OSError):
         # The first error is the one to tell; a run that could not even be noted as failed is
         # discarded by the next one.

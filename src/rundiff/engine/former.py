@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from rundiff.engine.session import Backends
 from rundiff.errors import ConfigurationError
 from rundiff.signing import SigningKey
 from rundiff.signing.preparing import Preparation
+from rundiff.sources.conform import conform
 
 __all__ = ["Former", "key_with_id", "refuse_other_key", "signing_key_words"]
+
+
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +33,8 @@ class Former:
     preparation: Preparation
     """What was done to values before they were signed."""
     key: SigningKey | None
+    retyped: Mapping[str, str] = field(default_factory=dict)
+    """The types that fields had before which now come as they are."""
     adopt: bool = False
     """Whether fields that are new take part in the comparison only from now on."""
     whole: bool = True
@@ -33,6 +43,19 @@ class Former:
     """In words, for messages."""
     twice: bool = True
     """Whether this run goes over to the rule asked for; else it goes on under the former one."""
+
+    def typed(self, records: pa.RecordBatch) -> tuple[pa.RecordBatch, Flags | None]:
+        """Give records with the types of before, and mark those with values that had none."""
+        astray = np.zeros(records.num_rows, dtype=np.bool_)
+        for name, pin in self.retyped.items():
+            at = records.schema.get_field_index(name)
+            if at < 0:
+                continue
+            column, misfit = conform(records.column(at), pin, explicit=True)
+            records = records.set_column(at, name, column)
+            if misfit is not None:
+                astray |= misfit
+        return records, astray if astray.any() else None
 
     def compared(self, names: Iterable[str], asked: Collection[str]) -> list[str]:
         """Choose the fields that the former rule compares; `asked` are those that the one asked for does."""

@@ -139,8 +139,9 @@ class ReadingRules:
         """Ready records to be signed by the former rule."""
         if self.former is None:
             return None
-        prepared = self.former.preparation.applied(records, compared)
-        return Signing(prepared, (self.primary_key, compared), self.former.key)
+        typed, astray = self.former.typed(records)
+        prepared = self.former.preparation.applied(typed, compared)
+        return Signing(prepared, (self.primary_key, compared), self.former.key, astray)
 
     @property
     def wants_all(self) -> bool:
@@ -172,6 +173,8 @@ class Read:
     end: ReadEnd = field(default_factory=ReadEnd)
     pins: dict[str, str] = field(default_factory=dict)
     watched: Watched = field(default_factory=Watched)
+    misfits: dict[str, None] = field(default_factory=dict)
+    """Fields of unreadable records, in order."""
 
     @property
     def valid(self) -> int:
@@ -308,6 +311,9 @@ def read_all(
         result.records += signed.read + len(unreadable)
         result.invalid_keys += signed.invalid
         result.note("unreadable", [*unreadable, *signed.unsignable])
+        result.misfits.update(
+            dict.fromkeys(item.field for item in batch.unreadable if item.field is not None)
+        )
         result.invalid += signed.invalid_records
         result.note("invalid_keys", signed.invalid_samples)
         result.watched.add(signed.noticed)

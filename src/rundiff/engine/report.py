@@ -68,6 +68,7 @@ def details_of(findings: Findings, **more: Any) -> dict[str, Any]:
         "signer": findings.signer,
         "held_reason": findings.hold_run or findings.hold_deletions,
         "pending": findings.misses,
+        "drift": list(findings.drift),
         **more,
     }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -326,7 +327,7 @@ class Execution:
         result.update(status=str(RunStatus.DISCARDED), run=self.run.run)
         self._store(status=RunStatus.DISCARDED, finished_at=self._now(), result=result)
 
-    def fail(self, error: str, *, lost: bool = False) -> RunResult:
+    def fail(self, error: str, *, lost: bool = False, drift: Sequence[str] = ()) -> RunResult:
         """Note that the run failed; one that is being delivered stays so, for the next run to finish."""
         if self.run.status in (RunStatus.COMMITTED, RunStatus.HELD):
             # Interrupted after its commit.
@@ -345,7 +346,10 @@ class Execution:
             left = self.run.sealed.total - written
             then = f"run {self.run.run} stopped while delivering; the next run first delivers the {left:,} others"
             return replace(result, counts=replace(result.counts, written=written), warnings=(then,))
-        self._store(status=RunStatus.FAILED, finished_at=self._now(), result=result.as_json())
+        details = {**self.run.details, "drift": list(drift)}
+        self._store(
+            status=RunStatus.FAILED, finished_at=self._now(), result=result.as_json(), details=details
+        )
         if self.run.sealed is not None:
             self.session.backends.log.drop(self._sync.sync_id, self.run.run, self.session.token)
         return result
