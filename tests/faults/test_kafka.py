@@ -70,7 +70,7 @@ def wait_for(server: KafkaServer, url: str, messages: int) -> None:
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize(("transactions", "size"), [(True, 50), (False, 10)])
+@pytest.mark.parametrize(("transactions", "size"), [(True, 20), (False, 10)])
 def test_a_broker_that_is_killed_and_started_again_loses_nothing(
     seaweed_server: SeaweedServer, home: Path, transactions: bool, size: int
 ) -> None:
@@ -88,7 +88,10 @@ def test_a_broker_that_is_killed_and_started_again_loses_nothing(
     with keeper as server, CuttingProxy(server.port, listening) as proxy:
         thread = threading.Thread(target=run)
         thread.start()
-        wait_for(server, url, 60)
+        until = time.monotonic() + 30
+        # Read and not counted: kept by S3, this broker tells too small ends of topics with transactions.
+        while len(server.read(topic_of(url))) < 40:
+            assert time.monotonic() < until, "no messages came"
         # What it is storing at that moment, this broker would lose and call stored.
         proxy.hold()
         time.sleep(0.8)
