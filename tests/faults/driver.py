@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from rundiff.errors import RundiffError
-from tests.faults.scenarios import SCENARIOS
+from tests.faults.by_others import ALL
 from tests.faults.steps import Steps
 
 KILLED = ("sqlite-second", "changes")
@@ -107,7 +107,7 @@ class Checker:
 
 def main(name: str, folder: Path) -> None:
     """Go through all crashes of one scenario."""
-    scenario = SCENARIOS[name]
+    scenario = ALL[name]
     place, template, copies = folder / name, folder / f"{name}-before", folder / f"{name}-crashes"
     place.mkdir()
     copies.mkdir()
