@@ -115,7 +115,7 @@ class Sync:
         that can't be read back.
         """
         with self._workspace() as workspace:
-            return workspace.verify(self.name, repair=repair, limit=limit, settings=self._settings)
+            return workspace.verify(self.name, self._settings, repair=repair, limit=limit)
 
     def adopt(self, *, dry_run: bool = False) -> RunResult:
         """Make a first baseline of what the destination's table already holds, in a run of its own.

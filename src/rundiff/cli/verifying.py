@@ -9,9 +9,10 @@ import click
 
 from rundiff.cli.invocation import Invocation, common_options
 from rundiff.cli.jobs import combined, exit_code
+from rundiff.cli.progress import follow
 from rundiff.errors import ConfigurationError, RundiffError
 from rundiff.project import derived_name
-from rundiff.settings import DestinationOptions
+from rundiff.settings import DestinationOptions, SyncSettings
 
 if TYPE_CHECKING:
     from rundiff.engine.views import Verification
@@ -64,16 +65,11 @@ def _one(
 ) -> int:
     repair, limit, to = options
     try:
-        settings = (
-            invocation.project.settings(name) if to is None and name in invocation.project.syncs else None
-        )
-        found = workspace.verify(
-            name,
-            repair=repair,
-            limit=limit,
-            settings=settings,
-            destination=None if to is None else DestinationOptions(url=to),
-        )
+        given: SyncSettings | DestinationOptions | None = DestinationOptions(url=to)
+        if to is None:
+            given = invocation.project.settings(name) if name in invocation.project.syncs else None
+        with follow(name, quiet=invocation.quiet) as hook:
+            found = workspace.verify(name, given, repair=repair, limit=limit, progress=hook)
     except RundiffError as error:
         if invocation.debug:
             raise

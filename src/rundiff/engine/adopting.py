@@ -37,6 +37,7 @@ from rundiff.engine.session import Backends, Session, refuse_other
 from rundiff.engine.spelled import read_back
 from rundiff.engine.starting import start
 from rundiff.engine.verifying import readable
+from rundiff.engine.views import Progress
 from rundiff.errors import KeyFieldMissing, SourceError, StateChanged
 from rundiff.model import BaselineState, Counts, RunKind, RunResult
 from rundiff.settings import SyncSettings
@@ -95,6 +96,8 @@ class _Adopting:
         for texts in self.destination.stored(self.target, fields):
             adopted.known.update(dict.fromkeys(texts.schema.names))
             self._take(adopted, texts, (fields, pins), parted)
+            if self.backends.progress is not None:
+                self.backends.progress(Progress(phase="reading", done=adopted.rows))
         together = _together(adopted)
         if together is not None:
             write_entries(folder / ENTRIES, [together])

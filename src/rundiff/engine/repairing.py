@@ -62,7 +62,7 @@ def verify(session: Session, settings: SyncSettings, *, repair: bool, limit: int
         )
     _refuse_other(session)
     known = _known(session, settings, destination)
-    found = compare_rows(known, limit)
+    found = compare_rows(known, limit, session.backends.progress)
     warnings = _warnings(session, known, found)
     confirmed = _marked(known.baseline, np.flatnonzero(found.agreed))
     wrong = np.sort(np.concatenate([*found.drifted, found.missing]))

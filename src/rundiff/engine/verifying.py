@@ -8,7 +8,7 @@ that keeps it in another type, is never taken for a change.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -25,6 +25,7 @@ from rundiff.destinations.contract import Destination, Readable, Target
 from rundiff.engine.previous import PreviousRecords
 from rundiff.engine.records import values
 from rundiff.engine.spelled import ReadBack, read_back
+from rundiff.engine.views import Progress
 from rundiff.errors import ConfigurationError, RecordsRefused
 from rundiff.model import Match
 from rundiff.signing import SigningKey, sign, sign_both
@@ -120,12 +121,14 @@ def readable(destination: Destination, name: str) -> Readable:
     return cast(Readable, destination)
 
 
-def compare_rows(known: Known, limit: int) -> Compared:
+def compare_rows(known: Known, limit: int, progress: Callable[[Progress], None] | None = None) -> Compared:
     """Read the destination's rows and compare them; `limit` keys of each kind are kept as samples."""
     count = known.baseline.positions
     comparison = _Comparison(known, limit, Compared(np.zeros(count, np.bool_), np.zeros(count, np.bool_)))
     for texts in known.destination.stored(known.target, known.manifest.fields):
         comparison.take(texts)
+        if progress is not None:
+            progress(Progress(phase="reading", done=comparison.rows, total=known.baseline.live))
     return comparison.end()
 
 
@@ -137,6 +140,11 @@ class _Comparison:
         self._suspects = _Suspects()
         self._unnamed: list[pa.RecordBatch] = []
         """Rows whose key can't be read as its fields' types."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows were read."""
+        return self._found.rows
 
     def take(self, texts: pa.RecordBatch) -> None:
         """Sign rows, look them up, and keep those that are not as the baseline says."""

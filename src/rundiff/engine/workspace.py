@@ -221,23 +221,25 @@ class Workspace:
     def verify(
         self,
         name: str,
+        given: SyncSettings | DestinationOptions | None = None,
         *,
         repair: bool = False,
         limit: int = SAMPLES,
-        settings: SyncSettings | None = None,
-        destination: DestinationOptions | None = None,
+        progress: ProgressHook | None = None,
     ) -> Verification:
         """Compare what the destination holds with the baseline; with `repair`, write what differs again.
 
-        `limit` is how many keys of each kind are given as samples. `settings`, or only its `destination`,
-        bring back what is not stored, such as secrets and guards. Raises `ConfigurationError` for
-        destinations that can't be read back.
+        `given`, the settings or the destination alone, brings back what is not stored, such as secrets and
+        guards; `limit` is how many keys of each kind are given as samples.
         """
         from rundiff.engine import repairing
         from rundiff.engine.recovery import recover
+        from rundiff.engine.session import Session
 
-        chosen = settings or self._stored_settings(name, None, destination)
-        with self._take(name, open_sink(chosen.destination, refuse_caller=name)) as session:
+        chosen = given if isinstance(given, SyncSettings) else self._stored_settings(name, None, given)
+        destination = open_sink(chosen.destination, refuse_caller=name)
+        backends = self.backends(progress)
+        with Session.take(backends, self._find(name), destination, wait=chosen.wait) as session:
             if repair:
                 recover(session, chosen)
             return repairing.verify(session, chosen, repair=repair, limit=limit)
