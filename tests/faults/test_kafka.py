@@ -18,7 +18,7 @@ from confluent_kafka import Message
 from rundiff.api import Sync
 from rundiff.errors import DestinationError, DestinationLost
 from tests.servers.kafka import KafkaServer
-from tests.servers.postgresql import free_port
+from tests.servers.process import free_port
 from tests.servers.seaweed import SeaweedServer
 from tests.servers.valkey import CuttingProxy
 

@@ -11,20 +11,18 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from tests.servers.postgresql import free_port
+from tests.servers.process import ServerProcess
 from tests.servers.seaweed import SeaweedServer
 
 __all__ = ["KafkaServer"]
@@ -32,30 +30,24 @@ __all__ = ["KafkaServer"]
 _SECONDS = 20.0
 
 
-class KafkaServer:
+class KafkaServer(ServerProcess):
     """One broker; `start` may follow `kill` on the same port, and `freeze` and `thaw` stop and wake it.
 
     Clients are sent to the port `advertised`, where a proxy may listen. A `keeper` holds what a killed broker had.
     """
 
+    name = "Kafka"
+    seconds = _SECONDS
+
     def __init__(self, advertised: int | None = None, keeper: SeaweedServer | None = None) -> None:
-        self.port = free_port()
+        super().__init__()
         self._advertised = advertised
         self._storage = (
             "memory://tansu/" if keeper is None else f"s3://{keeper.new_place().partition('/')[0]}/"
         )
         self._environment = {**os.environ, **_access(keeper)}
-        self._process: subprocess.Popen[bytes] | None = None
         self._admin = AdminClient({"bootstrap.servers": self.broker, "log_level": 0})
         self.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def broker(self) -> str:
@@ -66,36 +58,21 @@ class KafkaServer:
         """The URL of a topic, of a new name unless one is given."""
         return f"kafka://{self.broker}/{topic or f't{uuid.uuid4().hex[:12]}'}"
 
-    def start(self) -> None:
-        """Start the broker and wait until it answers; nothing happens if it runs."""
-        if self._process is not None:
-            return
+    def _command(self) -> list[str]:
         address = "tcp://127.0.0.1:"
-        self._process = subprocess.Popen(
-            [
-                *(str(_program()), "broker", "--storage-engine", self._storage),
-                *("--listener-url", f"{address}{self.port}"),
-                *("--advertised-listener-url", f"{address}{self._advertised or self.port}"),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=self._environment,
-        )
-        until = time.monotonic() + _SECONDS
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-                return
-            if self._process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError("the Kafka broker did not start")
-            time.sleep(0.02)
+        return [
+            *(str(_program()), "broker", "--storage-engine", self._storage),
+            *("--listener-url", f"{address}{self.port}"),
+            *("--advertised-listener-url", f"{address}{self._advertised or self.port}"),
+        ]
 
-    def kill(self) -> None:
-        """End the broker by SIGKILL."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait(_SECONDS)
+    def _options(self) -> dict[str, Any]:
+        return {"env": self._environment}
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return True
+        return False
 
     def freeze(self) -> None:
         """Stop the broker where it is: connections stay, nobody answers."""
@@ -106,10 +83,6 @@ class KafkaServer:
         """Let a frozen broker go on."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
-
-    def close(self) -> None:
-        """End and remove everything; may be called twice."""
-        self.kill()
 
     def count(self, topic: str) -> int:
         """Give how many messages a topic has, those of open transactions and of the broker itself among them."""

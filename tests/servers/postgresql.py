@@ -12,66 +12,49 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
-__all__ = ["PASSWORD", "PostgresqlServer", "free_port"]
+from tests.servers.process import ServerProcess
+
+__all__ = ["PASSWORD", "PostgresqlServer"]
 
 USER = "rundiff"
 PASSWORD = "never-show-this"  # noqa: S105 -- of servers that live as long as a test
-_SECONDS = 30.0
 
 
-def free_port() -> int:
-    """Give a TCP port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class PostgresqlServer:
+class PostgresqlServer(ServerProcess):
     """A server with a fresh data folder; `start` may follow `stop` and `kill` on the same data and port.
 
     Commits are not synced to the disk unless `durable`: a killed server still has them, since the
     operating system lives on. `older` is Debian's PostgreSQL 15.
     """
 
+    name = "PostgreSQL"
+    stubborn = True  # processes of a killed server may still hold its shared memory for a moment
+
     def __init__(self, *, durable: bool = False, older: bool = False) -> None:
-        self.port = free_port()
+        super().__init__()
         self._programs = _debians() if older else _binaries()
         self._durable = durable
-        self._process: subprocess.Popen[bytes] | None = None
-        self._folder = Path(tempfile.mkdtemp(prefix="rundiff-postgresql-"))
-        self.data = self._folder / "data"
-        self.log = self._folder / "server.log"
+        self.data = self.folder / "data"
         if _account() is not None:
-            shutil.chown(self._folder, "nobody")
-        password = self._folder / "password"
+            shutil.chown(self.folder, "nobody")
+        password = self.folder / "password"
         password.write_text(PASSWORD)
         self._run(
             "initdb", "-D", str(self.data), "-U", USER, "-A", "scram-sha-256", "--pwfile", str(password)
         )
         self.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def url(self) -> str:
@@ -102,36 +85,9 @@ class PostgresqlServer:
             ).fetchall()
         return len(rows)
 
-    def start(self) -> None:
-        """Start the server and wait until it answers; nothing happens if it runs."""
-        if self._process is not None:
-            return
-        deadline = time.monotonic() + _SECONDS
-        while True:
-            self._process = self._spawn()
-            while self._process.poll() is None:
-                with contextlib.suppress(psycopg.OperationalError):
-                    psycopg.connect(self.url, connect_timeout=2).close()
-                    return
-                if time.monotonic() > deadline:
-                    self.kill()
-                    raise RuntimeError(f"PostgreSQL did not answer in {_SECONDS:.0f} s:\n{self._tail()}")
-                time.sleep(0.02)
-            # Processes of a killed server may still hold its shared memory for a moment.
-            self._process = None
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"PostgreSQL did not start:\n{self._tail()}")
-            time.sleep(0.1)
-
     def stop(self) -> None:
         """Shut down in order, ending open connections."""
         self._end(signal.SIGINT)
-
-    def _end(self, how: signal.Signals) -> None:
-        if self._process is not None:
-            self._process.send_signal(how)
-            self._process.wait(_SECONDS)
-            self._process = None
 
     def kill(self) -> None:
         """End the server and all its processes by SIGKILL, as a power cut would."""
@@ -142,15 +98,15 @@ class PostgresqlServer:
             for child in children:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
-            self._process.wait(_SECONDS)
+            self._process.wait(self.seconds)
             self._process = None
 
     def close(self) -> None:
         """End it at once and remove everything; may be called twice."""
         self._end(signal.SIGQUIT)  # unlike SIGKILL it leaves no shared memory behind
-        shutil.rmtree(self._folder, ignore_errors=True)
+        super().close()
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
+    def _command(self) -> list[str]:
         settings = {
             "unix_socket_directories": "",
             "fsync": "on" if self._durable else "off",
@@ -160,37 +116,40 @@ class PostgresqlServer:
             "autovacuum": "off",
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        with self.log.open("ab") as log:
-            return subprocess.Popen(
-                [
-                    str(self._programs / "postgres"),
-                    *("-D", str(self.data), "-h", "127.0.0.1", "-p", str(self.port)),
-                    *options,
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self._folder,
-                user=_account(),
-                group=None if _account() is None else pwd.getpwnam("nobody").pw_gid,
-                extra_groups=None if _account() is None else [],
-                start_new_session=True,
-            )
+        return [
+            str(self._programs / "postgres"),
+            *("-D", str(self.data), "-h", "127.0.0.1", "-p", str(self.port)),
+            *options,
+        ]
+
+    def _options(self) -> dict[str, Any]:
+        return under_account()
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(psycopg.OperationalError):
+            psycopg.connect(self.url, connect_timeout=2).close()
+            return True
+        return False
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
             [str(self._programs / program), *arguments, "--no-sync"],
             capture_output=True,
             text=True,
-            cwd=self._folder,
+            cwd=self.folder,
             user=_account(),
             check=False,
         )
         if done.returncode:
             raise RuntimeError(f"{program} failed: {done.stderr or done.stdout}")
 
-    def _tail(self) -> str:
-        return self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
+
+def under_account() -> dict[str, Any]:
+    """Give the arguments of `subprocess.Popen` that run a server as `nobody` where the tests run as root."""
+    if _account() is None:
+        return {"start_new_session": True}
+    group = pwd.getpwnam("nobody").pw_gid
+    return {"start_new_session": True, "user": _account(), "group": group, "extra_groups": []}
 
 
 def _account() -> str | None:

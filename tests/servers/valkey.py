@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -17,12 +16,11 @@ import time
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import redis
 
-from tests.servers.postgresql import free_port
+from tests.servers.process import Closing, ServerProcess, free_port
 
 __all__ = ["PASSWORD", "CuttingProxy", "RedisServer", "Sentinel", "ValkeyCluster", "certificates", "program"]
 
@@ -63,25 +61,19 @@ def certificates() -> Path:
     return folder
 
 
-class RedisServer:
+class RedisServer(ServerProcess):
     """One server with its own folder; `start` may follow `stop` and `kill` on the same data and port."""
 
+    name = "Redis"
+    seconds = _SECONDS
+    pause = 0.01
+
     def __init__(self, name: str = "valkey", *, tls: bool = False, **settings: Any) -> None:
-        self.port = free_port()
-        self.folder = Path(tempfile.mkdtemp(prefix=f"rundiff-{name}-"))
+        super().__init__(name)
         self._program = program(name)
         self._tls = tls
-        self._process: subprocess.Popen[bytes] | None = None
         self.settings: dict[str, Any] = {"save": "", "appendonly": "no", **settings}
         self.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def password(self) -> str | None:
@@ -114,26 +106,13 @@ class RedisServer:
         finally:
             client.close()
 
-    def start(self) -> None:
-        """Start the server and wait until it answers; nothing happens if it runs."""
-        if self._process is not None:
-            return
-        self._process = subprocess.Popen(
-            [self._program, *self._arguments()],
-            cwd=self.folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + _SECONDS
-        while True:
-            with contextlib.suppress(redis.ConnectionError):
-                self.ask("PING")
-                return
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{self._program} did not start")
-            time.sleep(0.01)
+    def _answers(self) -> bool:
+        with contextlib.suppress(redis.ConnectionError):
+            self.ask("PING")
+            return True
+        return False
 
-    def _arguments(self) -> list[str]:
+    def _command(self) -> list[str]:
         settings: Mapping[str, Any] = {
             "bind": "127.0.0.1",
             "port": 0 if self._tls else self.port,
@@ -150,29 +129,13 @@ class RedisServer:
                 "tls-ca-cert-file": made / "ca.crt",
                 "tls-auth-clients": "no",
             }
-        return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-
-    def stop(self) -> None:
-        """Shut down in order, saving if it is set to."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """End it by SIGKILL."""
-        self._end(signal.SIGKILL)
-
-    def _end(self, by: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.send_signal(by)
-            process.wait(_SECONDS)
-
-    def close(self) -> None:
-        """End and remove everything; may be called twice."""
-        self.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        return [
+            self._program,
+            *(word for name, value in settings.items() for word in (f"--{name}", str(value))),
+        ]
 
 
-class ValkeyCluster:
+class ValkeyCluster(Closing):
     """Three masters that share the slots."""
 
     def __init__(self) -> None:
@@ -199,14 +162,6 @@ class ValkeyCluster:
             self.close()
             raise
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     @property
     def url(self) -> str:
         """The URL, which names two of the nodes."""
@@ -231,49 +186,38 @@ def _raw(answer: Any) -> bytes:
     return answer if isinstance(answer, bytes) else str(answer).encode()
 
 
-class Sentinel:
+class Sentinel(ServerProcess):
     """A master, a replica of it, and one sentinel that watches them as the service `mine`."""
 
+    name = "Sentinel"
+    seconds = _SECONDS
+    pause = 0.05
+
     def __init__(self) -> None:
+        super().__init__()
         self.master = RedisServer(**{"repl-diskless-sync-delay": 0})
         self.replica = RedisServer(replicaof=f"127.0.0.1 {self.master.port}")
-        self.port = free_port()
-        self.folder = Path(tempfile.mkdtemp(prefix="rundiff-sentinel-"))
         (self.folder / "sentinel.conf").write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n"
             f"sentinel monitor mine 127.0.0.1 {self.master.port} 1\n"
             "sentinel down-after-milliseconds mine 300\nsentinel failover-timeout mine 2000\n"
         )
-        self._process = subprocess.Popen(
-            [program("valkey"), str(self.folder / "sentinel.conf"), "--sentinel"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        self._wait_for_replica()
+        self.start()
 
-    def __enter__(self) -> Self:
-        return self
+    def _command(self) -> list[str]:
+        return [program("valkey"), str(self.folder / "sentinel.conf"), "--sentinel"]
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _answers(self) -> bool:
+        """Say whether the sentinel could promote the replica."""
+        with contextlib.suppress(redis.RedisError), redis.Redis(port=self.port) as client:
+            known = client.sentinel_slaves("mine")
+            return bool(known and known[0]["master-link-status"] == "ok")
+        return False
 
     @property
     def url(self) -> str:
         """The URL."""
         return f"redis+sentinel://127.0.0.1:{self.port}/mine"
-
-    def _wait_for_replica(self) -> None:
-        """Wait until the sentinel could promote the replica."""
-        deadline = time.monotonic() + _SECONDS
-        while time.monotonic() < deadline:
-            with contextlib.suppress(redis.RedisError), redis.Redis(port=self.port) as client:
-                known = client.sentinel_slaves("mine")
-                if known and known[0]["master-link-status"] == "ok":
-                    return
-            time.sleep(0.05)
-        raise RuntimeError("the sentinel did not find the replica")
 
     def wait_for_copy(self) -> None:
         """Wait until the replica has what the master has."""
@@ -288,14 +232,12 @@ class Sentinel:
 
     def close(self) -> None:
         """End all three."""
-        self._process.kill()
-        self._process.wait(_SECONDS)
+        super().close()
         self.replica.close()
         self.master.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class CuttingProxy:
+class CuttingProxy(Closing):
     """Passes bytes to a port, and cuts connections after as many bytes as it is told."""
 
     def __init__(self, port: int, listening: int = 0) -> None:
@@ -311,12 +253,8 @@ class CuttingProxy:
         self._flowing.set()
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Take no more connections."""
         self._listener.close()
 
     def cut_after(self, sent: int, times: int = 1) -> None:
