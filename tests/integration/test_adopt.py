@@ -53,6 +53,24 @@ def written(folder: Path, *numbers: int, **changed: str) -> str:
     return str(path)
 
 
+def test_rows_are_adopted_in_the_form_that_is_compared(sqlite: Tampered, tmp_path: Path) -> None:
+    sqlite.ask(TABLE, ROWS)
+    options: dict[str, Any] = {
+        "types": {"price": "decimal(8,2)"},
+        "normalize": {"name": "trim|casefold", "price": "round(1)"},
+    }
+    flow(sqlite, written(tmp_path, 1, 2, 3), **options).adopt()
+    result = flow(
+        sqlite, written(tmp_path, 1, 2, 3, Ada=" ADA ", Edsger="Ed", **{"1.50": "1.52"}), **options
+    ).run()
+    assert (result.counts.updated, result.counts.unchanged, result.warnings) == (1, 2, ())
+    assert [(each[0], each[1]) for each in sqlite.ask("SELECT id, name FROM people ORDER BY id")] == [
+        (1, "Ada"),
+        (2, "Grace"),
+        (3, "Ed"),
+    ]
+
+
 def test_the_next_run_writes_only_the_difference(there: Tampered, tmp_path: Path) -> None:
     seen = "seen DATETIME(6)" if there.kind == "mariadb" else "seen TIMESTAMP"
     there.ask(TABLE.replace("seen TIMESTAMP", seen), ROWS)

@@ -68,6 +68,28 @@ def test_a_precision_change_of_1e_5_in_every_coordinate() -> None:
     assert change["data"]["ring"] == after[7]["ring"]
 
 
+def test_fewer_digits_in_every_coordinate() -> None:
+    # As good as no two of these doubles lie in the middle of two five-digit numbers.
+    digits = [(n * 0.6180339887498949) % 1 for n in range(1, 301)]
+    before = [place(n, lat=10 + d, ring=[[d * 100, 50 - d]]) for n, d in enumerate(digits)]
+    after = [
+        place(n, lat=round(10 + d, 5), ring=[[round(d * 100, 5), round(50 - d, 5)]])
+        for n, d in enumerate(digits)
+    ]
+    rule = {"normalize": {"lat": "round(5)", "ring": "round(5)"}}
+    assert counts(synced(before, **rule)) == (300, 0, 0)
+    assert counts(synced(after, **rule)) == (0, 0, 300)
+
+
+def test_another_normaliser_sends_nothing() -> None:
+    assert counts(synced([place(1), place(2)], normalize={"lat": "round(4)"})) == (2, 0, 0)
+    other = {"normalize": {"lat": "round(2)", "name": "casefold"}, "exclude": ["meta.fetched_at"]}
+    result = synced([place(1), place(2, name="Other")], **other)
+    assert counts(result) == (0, 1, 1)
+    assert "records were signed under both rules" in result.warnings[0]
+    assert counts(synced([place(1, name="PLACE 1"), place(2, name="Other")], **other)) == (0, 0, 2)
+
+
 def test_lists_in_another_order() -> None:
     assert counts(synced([place(1)], normalize={"tags": "unordered"})) == (1, 0, 0)
     assert counts(synced([place(1, tags=["c", "a", "b"])], normalize={"tags": "unordered"})) == (0, 0, 1)
