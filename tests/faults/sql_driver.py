@@ -10,7 +10,7 @@ each change once. The points are shared out among the databases and the faults t
 unless some are named). The same seed gives the same points, but for the moments of those that come late.
 
 Prints one JSON object for each database and fault: the points, how many runs met the fault, the seconds, and what was
-wrong. Exits with 1 if anything was. 400 points take some five minutes.
+wrong. Exits with 1 if anything was. 400 points take some ten minutes.
 """
 
 from __future__ import annotations
