@@ -30,6 +30,8 @@ def streamed(raw: Any, query: tuple[Sequence[str], str], place: str) -> Iterator
     ]
     line = f"CAST(CONCAT({', '.join(_between(quoted))}) AS BINARY)"
     with closing(raw.cursor(SSCursor)) as cursor:
+        # Rows may take their time to be compared; the server would break off meanwhile.
+        cursor.execute("SET SESSION net_write_timeout = 3600")
         cursor.execute(f"SELECT {line} {tail}")
         for chunk in gathered(_lines(cursor, place)):
             yield text_columns(chunk, len(expressions), place)
