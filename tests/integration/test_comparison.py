@@ -224,3 +224,33 @@ def test_verify_compares_by_the_same_rule(capsys: pytest.CaptureFixture[str]) ->
     assert sync.run().counts.created == 2
     found = sync.verify()
     assert (found.agreed, found.drifted) == (2, 0)
+
+
+def test_workers_of_one_run_compare_alike() -> None:
+    def without_digits(array: pa.Array) -> pa.Array:
+        return pc.replace_substring_regex(array, "[0-9]", "")
+
+    options: dict[str, Any] = {
+        "normalize": {"name": without_digits, "lat": "round(4)"},
+        "exclude": ["meta.fetched_at"],
+    }
+
+    def joined(run: str, *rows: dict[str, Any]) -> RunResult:
+        batches = {f"b{row['id']}": row for row in rows}
+        join = {
+            "name": "places",
+            "run": run,
+            "primary_key": "id",
+            "destination": "out.jsonl",
+            "batches": [*batches],
+        }
+        for batch, row in batches.items():
+            with rundiff.Run.join(**join, **options) as worker:
+                worker.add([row], batch=batch)
+        with rundiff.Run.join(**join, **options) as last:
+            return last.seal()
+
+    assert counts(joined("monday", place(1), place(2))) == (2, 0, 0)
+    meta = {"fetched_at": "Tuesday", "owner": "Ann"}
+    again = joined("tuesday", place(1, name="Place 9", meta=meta), place(2, lat=2.12341, name="Plaza 2"))
+    assert counts(again) == (0, 1, 1)

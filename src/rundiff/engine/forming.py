@@ -85,7 +85,15 @@ def form_words(form: Form, name: str, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _known(known: Mapping[str, Callable[[Any], Any]], reference: str, label: str) -> Callable[[Any], Any]:
-    return known[reference] if reference in known else _found(reference, label)
+    if reference in known:
+        return known[reference]
+    try:
+        return _found(reference, label)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"{error}. Put it back until one full run has gone over to another normaliser, or start the sync anew "
+            "with `rundiff reset`"
+        ) from error
 
 
 def _found(reference: str, label: str) -> Callable[[Any], Any]:
