@@ -36,7 +36,6 @@ T = TypeVar("T")
 
 _UNFINISHED = [str(s) for s in (RunStatus.READING, RunStatus.SEALED, RunStatus.DELIVERING)]
 _ENDLESS = 2**63 - 1
-_TABLES = ("syncs", "runs", "failures")
 
 
 class PostgresqlDatabase:
@@ -50,7 +49,8 @@ class PostgresqlDatabase:
         self.address = Address.parse(url)
         self._server = Server(self.address)
         self._in_use = InUse()
-        self._syncs, self._runs, self._failures = (self.address.table(f"rundiff_{name}") for name in _TABLES)
+        names = ("rundiff_syncs", "rundiff_runs", "rundiff_failures")
+        self._syncs, self._runs, self._failures = map(self.address.table, names)
         self._records = self.address.table("sync_write_records")
         self.joined = JoinedTables(
             joined=self.address.table("rundiff_joined_runs"),
@@ -91,8 +91,7 @@ class PostgresqlDatabase:
 
     def now(self) -> datetime:
         """Read the server's clock."""
-        found = self._server.rows("SELECT clock_timestamp() AS now")[0]["now"]
-        return utc(found)
+        return utc(self._server.rows("SELECT clock_timestamp() AS now")[0]["now"])
 
     def write_log(self, folders: LogFolders, form: LogFormat) -> WriteLog:
         """Give the tables of write records, with copies of their files in local folders."""
