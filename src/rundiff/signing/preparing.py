@@ -87,7 +87,16 @@ class Preparation:
         """Name the fields and paths of the form that lead nowhere among fields of these types."""
         texts = dict.fromkeys([*self.form.normalize, *self.form.exclude, *self.form.include])
         free = {name: kind for name, kind in types.items() if name not in self.primary_key}
-        return [text for text in texts if not any(_exists(text, name, free) for name in free)]
+        json = [path for path, chain in self.chains.items() if isinstance(chain[0], Json)]
+        inside = tuple(f"{path}{mark}" for path in json for mark in (".", ITEMS))
+        return [
+            text
+            for text in texts
+            # What JSON text holds is in no type; and a field is there, even one of the key.
+            if not any(rest == () for _, rest in roots(text, list(types), glob=True))
+            and not text.startswith(inside)
+            and not any(_exists(text, name, free) for name in free)
+        ]
 
     @cached_property
     def _known(self) -> dict[tuple[str, ...], tuple[_Part, ...]]:

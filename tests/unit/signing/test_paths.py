@@ -158,9 +158,32 @@ def test_what_leads_nowhere_is_told() -> None:
         "meta": pa.struct([("n", pa.int64()), ("list", pa.list_(pa.struct([("x", pa.int64())])))]),
         "mixed": mixed.MixedType(),
         "none": pa.null(),
+        "doc": pa.string(),
+        "document": pa.string(),
     }
     made = preparation(
-        {"mete": "trim", "meta.n": "round(1)", "meta.list[].y": "trim", "none": "trim"},
-        exclude=("meta.list[].x", "meta.list.x", "id.x", "mixed.x", "none.x", "loaded_at"),
+        {
+            "mete": "trim",
+            "meta.n": "round(1)",
+            "meta.list[].y": "trim",
+            "none": "trim",
+            "doc": "json",
+            "doc.a[]": "trim",
+        },
+        exclude=(
+            "meta.list[].x",
+            "meta.list.x",
+            "id.x",
+            "mixed.x",
+            "none.x",
+            "loaded_at",
+            "doc.b",
+            "document.b",
+        ),
     )
-    assert made.astray(types) == ["mete", "meta.list[].y", "meta.list.x", "id.x"]
+    assert made.astray(types) == ["mete", "meta.list[].y", "meta.list.x", "id.x", "document.b"]
+
+
+def test_a_field_of_the_key_may_be_included_by_its_name() -> None:
+    types = {"id": pa.int64(), "meta": pa.struct([("n", pa.int64())])}
+    assert preparation(include=("id", "meta.n", "nothing")).astray(types) == ["nothing"]
