@@ -358,3 +358,27 @@ def test_lists_in_another_order_are_unchanged_once_the_order_is_ignored(world: W
     held = world.run(turned, max_updates_percent=50)
     assert held.status == "held"
     assert world.counts(turned, max_updates_percent=50, normalize={"tags": "unordered"}) == (0, 0, 0, 3)
+
+
+def test_a_function_that_is_gone_leaves_the_write_log_to_tell_what_changed(world: World) -> None:
+    def lower(array: Any) -> Any:
+        import pyarrow.compute as pc
+
+        return pc.utf8_lower(array)
+
+    rows = [{"id": n, "v": f"V{n}"} for n in range(3)]
+    world.run(rows, normalize={"v": lower})
+    rows[0]["v"] = "changed"
+    with pytest.raises(rundiff.ConfigurationError, match="make one full run"):
+        world.run(rows, scope="incremental")
+    assert world.counts(rows) == (0, 1, 0, 2)
+    assert world.counts(rows) == (0, 0, 0, 3)
+
+
+def test_a_field_that_stays_null_is_not_adopted_again_and_again(world: World) -> None:
+    rows = rows_of(3, empty=None)
+    for _ in range(2):
+        assert world.run(rows, on_new_field="adopt").counts.updated == 0
+    bases = sorted(path.name for path in (world.folder / "home" / "signatures").glob("*/base-*"))
+    world.run(rows, on_new_field="adopt")
+    assert bases == sorted(path.name for path in (world.folder / "home" / "signatures").glob("*/base-*"))

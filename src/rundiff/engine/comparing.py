@@ -18,17 +18,16 @@ import pyarrow.compute as pc
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.columns import as_struct, conform, unify_types
 from rundiff.baseline.order import Halves, first_of_group, words
-from rundiff.baseline.segments import FLAG_ASSUMED, entries
 from rundiff.compare.conflicts import NO_WINNER, QUARANTINED, Candidates, Strategy, resolve
 from rundiff.compare.decision import Decision, decide
 from rundiff.compare.scopes import among, judge_misses
 from rundiff.compare.seen import Seen
 from rundiff.engine.ahead import ahead
 from rundiff.engine.changeset import ENTRIES, Aside, write_entries
+from rundiff.engine.existing import without_existing
 from rundiff.engine.log import CREATES, UPDATES, LogWriter, log_schema
-from rundiff.engine.partitions import as_partitions, record_partitions
 from rundiff.engine.previous import PreviousRecords, changed_fields
-from rundiff.engine.reading import SAMPLES, Read, key_texts
+from rundiff.engine.reading import SAMPLES, Read, ReadingRules, key_texts
 from rundiff.engine.renewing import Renewed
 from rundiff.engine.spool import Spool
 from rundiff.engine.watching import MARKED
@@ -43,6 +42,7 @@ __all__ = [
     "Comparing",
     "Found",
     "Parting",
+    "complete_renewed",
     "digest_change",
     "find_changes",
     "prefetch_previous",
@@ -164,16 +164,31 @@ class Found:
     """Over all changes: action, key and data."""
 
 
-def prefetch_previous(work: Comparing, spool: Spool, also: npt.NDArray[np.int64]) -> None:
+def prefetch_previous(work: Comparing, spool: Spool, also: npt.NDArray[np.int64] | None = None) -> None:
     """Read what changed and deleted records held before, in one pass over the logs, if it is not much.
 
     `also` are other positions whose data is going to be asked for.
     """
-    positions = np.unique(np.concatenate([spool.known_positions, work.gone, also]))
+    asked = [spool.known_positions, work.gone, *([] if also is None else [also])]
+    positions = np.unique(np.concatenate(asked))
     if 0 < len(positions) <= PREFETCH:
         known = work.baseline.take(positions)
         written = known.column("written_run").to_numpy().astype(np.int64)
         work.previous.prefetch(known.column("primary_key_signature").combine_chunks(), written)
+
+
+def complete_renewed(work: Comparing, spool: Spool, renewed: Renewed, rules: ReadingRules) -> list[str]:
+    """Sign the entries of which no record told by the write log; gives a warning of those that none knows."""
+    open_entries = renewed.open_entries()
+    prefetch_previous(work, spool, open_entries)
+    renewed.complete(work.previous, open_entries, rules.sign_data)
+    if not renewed.unknown:
+        return []
+    words = (
+        f"{renewed.unknown:,} records that were not read or differ are in no write log, so whether they are the same "
+        "under the new rule is not known; they are written when they are read"
+    )
+    return [words]
 
 
 def find_changes(work: Comparing, spool: Spool, read: Read) -> Found:
@@ -198,7 +213,7 @@ def find_changes(work: Comparing, spool: Spool, read: Read) -> Found:
                 part = rows if len(chosen) == rows.num_rows else rows.take(pa.array(chosen))
                 batch = _records(part, work, schema, decision is Decision.UPDATE)
                 if decision is Decision.NEW:
-                    batch = _without_existing(work, batch, found, extras)
+                    batch = without_existing(work, batch, found, extras)
                 digest_change(found.whole_digest, decision, batch)
                 writer.write(batch)
         found.created, found.updated = creates.rows, updates.rows
@@ -460,39 +475,4 @@ def _records(rows: pa.RecordBatch, work: Comparing, schema: pa.Schema, update: b
     return pa.RecordBatch.from_arrays(
         [rows.column("primary_key_signature"), rows.column("data_signature"), key, data, changed],
         schema=schema,
-    )
-
-
-def _without_existing(
-    work: Comparing, batch: pa.RecordBatch, found: Found, extras: list[pa.RecordBatch]
-) -> pa.RecordBatch:
-    """Take out what a policy makes an entry without a write record."""
-    if work.assume:
-        extras.append(_assumed(batch, work))
-        return batch.slice(0, 0)
-    if work.existing is None:
-        return batch
-    keys = pa.RecordBatch.from_struct_array(batch.column("primary_key"))
-    held = work.existing(keys)
-    count = int(pc.sum(held).as_py() or 0)
-    found.existing += count
-    if count and work.policies.on_existing == "fail":
-        raise PolicyViolation(
-            f"the destination already holds {count:,} or more of the source's keys, and on_existing is fail; "
-            "set it to overwrite or keep, or choose another table. Nothing was written"
-        )
-    if count and work.policies.on_existing == "keep":
-        extras.append(_assumed(batch.filter(held), work))
-        return batch.filter(pc.invert(held))
-    return batch
-
-
-def _assumed(batch: pa.RecordBatch, work: Comparing) -> pa.RecordBatch:
-    signatures = (batch.column("primary_key_signature"), batch.column("data_signature"))
-    partition = None
-    if work.parting is not None:
-        data = pa.RecordBatch.from_struct_array(batch.column("data"))
-        partition = as_partitions(record_partitions(data, work.parting.fields, work.parting.signing_key))
-    return entries(
-        signatures, batch.column("primary_key"), written_run=0, flags=FLAG_ASSUMED, partition=partition
     )

@@ -50,11 +50,22 @@ def rules_of_run(
     adopt = settings.policies.on_new_field == "adopt"
     if not differences and not adopt:
         return rules
+    blind = False
+    try:
+        preparation = preparation_of_form(manifest.form, rules.preparation)
+    except ConfigurationError as error:
+        if scope is not Scope.FULL:
+            raise ConfigurationError(
+                f"{error}, and a run that does not read everything goes on under the former rule. Nothing was read. "
+                "Bring the function back, or make one full run"
+            ) from error
+        preparation, blind = rules.preparation, True
     former = Former(
         primary_key=settings.primary_key,
         known=known,
         left_out=before,
-        preparation=preparation_of_form(manifest.form, rules.preparation),
+        preparation=preparation,
+        blind=blind,
         key=key_with_id(backends, manifest.signing_key_id),
         retyped=retyped,
         adopt=adopt,

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 from msgspec import structs
 
@@ -15,11 +14,10 @@ from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.manifest import Manifest, Memory
 from rundiff.compare.conflicts import parse_strategy
 from rundiff.compare.guards import Verdict, doubt, judge
-from rundiff.compare.marks import named_fields
 from rundiff.compare.seen import Seen, open_seen
 from rundiff.destinations.contract import Destination, Target
 from rundiff.engine.changeset import Aside, ChangeSet, Findings
-from rundiff.engine.comparing import Comparing, Found, find_changes, prefetch_previous
+from rundiff.engine.comparing import Comparing, Found, complete_renewed, find_changes, prefetch_previous
 from rundiff.engine.deletions import Looked, find_deletions, keep_entries
 from rundiff.engine.drift import Settled, rules_of_run, settle_rule
 from rundiff.engine.figures import figures_of
@@ -33,16 +31,15 @@ from rundiff.engine.judging import (
 )
 from rundiff.engine.log import DELETES, read_log
 from rundiff.engine.lost import Lost, refusal
-from rundiff.engine.partitions import partition_name
 from rundiff.engine.previous import LogKeys, PreviousRecords, logs_of
+from rundiff.engine.proving import incomplete_reasons, odd_words
 from rundiff.engine.reading import SAMPLES, Read, ReadingRules, key_texts, read_all
 from rundiff.engine.records import values
 from rundiff.engine.renewing import Renewed
-from rundiff.engine.scoping import Reach, cursor_value, reach_of
+from rundiff.engine.scoping import cursor_value, reach_of
 from rundiff.engine.session import Backends
 from rundiff.engine.spool import Spool
 from rundiff.engine.views import Progress
-from rundiff.engine.watching import Watch
 from rundiff.errors import ConfigurationError, DestinationError, PolicyViolation
 from rundiff.model import BaselineState, Scope
 from rundiff.options import parse_duration
@@ -103,25 +100,18 @@ class Finder:
         self.seen = open_seen(baseline.positions, keep_all=rules.strategy.kind == "function")
         spool = Spool(self.folder)
         read = self._read(baseline, rules, spool, renewed)
-        warnings = self._warnings(read, watch)
+        warnings = odd_words(read, watch, settings, started.lost)
         settled = settle_rule(read, baseline.manifest, settings, rules, warnings)
         self._say("sealing", read.records)
-        reasons = self._incomplete(read, course.reach)
+        reasons = incomplete_reasons(read, settings, self.source, baseline.manifest, course.reach.scope)
         if former is not None and not former.whole and renewed is not None and not renewed.changed:
             renewed = None
         work = self._work(course, (read, rules, renewed), settled.rule, absence=not reasons)
-        open_entries = np.empty(0, dtype=np.int64)
-        if renewed is not None and former is not None and former.whole:
-            open_entries = renewed.open_entries()
-        prefetch_previous(work, spool, open_entries)
-        if renewed is not None and former is not None and former.whole:
-            renewed.complete(work.previous, open_entries, rules.sign_data)
+        if renewed is None or former is None or not former.whole:
+            prefetch_previous(work, spool)
+        else:
             self._refuse_unsettled(renewed, reasons)
-            if renewed.unknown:
-                warnings.append(
-                    f"{renewed.unknown:,} records that were not read or differ are in no write log, so whether they "
-                    "are the same under the new rule is not known; they are written when they are read"
-                )
+            warnings += complete_renewed(work, spool, renewed, rules)
         found = find_changes(work, spool, read)
         if spool.rows:
             # Refused here, before anything is written, and not in the middle of a delivery.
@@ -150,7 +140,7 @@ class Finder:
         findings = structs.replace(
             self._findings((read, found), settled, reasons, verdict, warnings),
             renewed=None if renewed is None else renewed.write_base(self.folder),
-            rekeyed=_rekeyed(renewed),
+            rekeyed=self._other_key(settled),
             scope=str(course.reach.scope),
             memory=memory_after(
                 course, read, complete=not reasons, pending=pending, doubtful=doubtful is not None
@@ -215,6 +205,13 @@ class Finder:
             absence=absence and found and course.reach.scope is not Scope.INCREMENTAL,
             marks=settings.policies.deleted_when is not None,
         )
+
+    def _other_key(self, settled: Settled) -> bool:
+        """Say whether earlier write logs may be under another signing key than this run's."""
+        manifest = self.started.baseline.manifest
+        if manifest is None:
+            return self.started.state is BaselineState.LOST
+        return manifest.signing_key_id != settled.rule.signing_key_id
 
     def _refuse_unsettled(self, renewed: Renewed, reasons: Sequence[str]) -> None:
         """Keep what was set aside from being known by a signature that no longer counts."""
@@ -289,56 +286,6 @@ class Finder:
 
     def _existing(self, keys: pa.RecordBatch) -> pa.BooleanArray:
         return self.destination.existing_keys(self.target, keys)
-
-    def _incomplete(self, read: Read, reach: Reach) -> list[str]:
-        """Say why the reading is no proof that a record is gone."""
-        reasons = list(read.end.incomplete)
-        if read.unreadable:
-            reasons.append(
-                "1 record was unreadable"
-                if read.unreadable == 1
-                else f"{read.unreadable:,} records were unreadable"
-            )
-        expected = self.settings.reading.expected_rows
-        if expected is not None and read.records != expected:
-            reasons.append(f"{read.records:,} records were read, but {expected:,} were expected")
-        if expected is None and not self.source.may_delete_without_count:
-            reasons.append(
-                "standard input may have been cut off; --expected-rows would prove that it was not"
-            )
-        sentinel = self.settings.guards.sentinel
-        if sentinel and reach.scope is Scope.FULL and not read.watched.sentinel:
-            reasons.append(f"the sentinel record {partition_name(sentinel)} was not read")
-        manifest = self.started.baseline.manifest
-        if manifest is not None and read.invalid_keys > manifest.invalid_keys:
-            reasons.append(
-                f"{read.invalid_keys:,} records had no valid key, more than the {manifest.invalid_keys:,} of "
-                "the last complete run"
-            )
-        return reasons
-
-    def _warnings(self, read: Read, watch: Watch | None) -> list[str]:
-        warnings = []
-        named = [] if watch is None else [watch.cursor] if watch.cursor else []
-        if watch is not None and watch.deleted_when is not None:
-            named += named_fields(watch.deleted_when)
-        missing = [name for name in named if name not in read.fields]
-        if missing and read.fields:
-            warnings.append(
-                f"the source has no field {', '.join(missing)}, which deleted_when or cursor names: no record is "
-                "taken for one that has it"
-            )
-        if read.invalid_keys:
-            warnings.append(
-                f"{read.invalid_keys:,} record{'s' * (read.invalid_keys > 1)} without a valid key skipped: "
-                + "; ".join(read.samples["invalid_keys"])
-            )
-        if self.started.lost is not None:
-            warnings.append(
-                f"the baseline was lost ({self.started.lost.reason}); "
-                f"on_lost_baseline = {self.settings.policies.on_lost_baseline}"
-            )
-        return warnings
 
     def _findings(
         self,

@@ -37,6 +37,8 @@ class Former:
     """The types that fields had before which now come as they are."""
     adopt: bool = False
     """Whether fields that are new take part in the comparison only from now on."""
+    blind: bool = False
+    """Whether nothing can be signed by it any more, so that only the write log tells what is the same."""
     whole: bool = True
     """Whether every record may be signed otherwise; else only those that have new fields."""
     differences: tuple[str, ...] = ()
@@ -46,7 +48,7 @@ class Former:
 
     def typed(self, records: pa.RecordBatch) -> tuple[pa.RecordBatch, Flags | None]:
         """Give records with the types of before, and mark those with values that had none."""
-        astray = np.zeros(records.num_rows, dtype=np.bool_)
+        astray = np.full(records.num_rows, self.blind, dtype=np.bool_)
         for name, pin in self.retyped.items():
             at = records.schema.get_field_index(name)
             if at < 0:

@@ -112,13 +112,16 @@ class ReadingRules:
             return self.asked(names)
         return self.former.compared(names, self.asked(names))
 
-    def before(self, names: Sequence[str]) -> list[str] | None:
+    def before(self, records: pa.RecordBatch) -> list[str] | None:
         """Choose the fields for a signature under the former rule; None if none is needed."""
         if self.former is None or not self.former.twice:
             return None
+        names = records.schema.names
         asked = self.asked(names)
         former = self.former.compared(names, asked)
-        return former if self.former.whole or former != asked else None
+        # A field that is null changes no signature.
+        other = [name for name in asked if name not in former and records.column(name).is_valid().true_count]
+        return former if self.former.whole or other else None
 
     def sign_data(self, records: pa.RecordBatch) -> pa.Array:
         """Give data signatures by the rule that the run leaves behind; null where there is none."""
@@ -234,7 +237,7 @@ def _sign(batch: ReadBatch, first: int, rules: ReadingRules, baseline: Baseline)
         records = records.filter(pa.array(~bad_key))
         order = order[~bad_key]
 
-    compared, before = rules.compared(names), rules.before(names)
+    compared, before = rules.compared(names), rules.before(records)
     marked = None if rules.watch is None else rules.watch.marked(records)
     verdicts, problems, signed = examine(
         rules.signing(records, compared),

@@ -83,17 +83,18 @@ class Renewed:
     def note(
         self, match: npt.NDArray[np.uint8], position: Ints, signatures: tuple[pa.Array, pa.Array]
     ) -> None:
-        """Take the records of a batch, in order of reading: what the lookup by the former rule said of them,
+        """Take the records of a batch, in order of reading.
 
-        and their (primary key, data) signatures under the rule asked for.
+        `match` and `position` are what the lookup by the former rule said of them, `signatures` those of primary key
+        and data under the rule asked for.
         """
         same = np.flatnonzero(match == Match.SAME)
         whole = len(same) == len(match)
         at = position if whole else position[same]
-        data = words(signatures[1])
-        self._data[at] = data if whole else data[same]
+        data = words(signatures[1]) if whole else words(signatures[1])[same]
+        self.changed = self.changed or not rows_equal(data, self._data[at]).all()
+        self._data[at] = data
         self._noted[at] = True
-        self.changed |= len(at) > 0
         if self._keys is not None:
             known = np.flatnonzero(match != Match.NEW)
             self._keys[position[known]] = words(signatures[0])[known]
