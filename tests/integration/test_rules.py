@@ -369,7 +369,7 @@ def test_a_function_that_is_gone_leaves_the_write_log_to_tell_what_changed(world
     rows = [{"id": n, "v": f"V{n}"} for n in range(3)]
     world.run(rows, normalize={"v": lower})
     rows[0]["v"] = "changed"
-    with pytest.raises(rundiff.ConfigurationError, match="make one full run"):
+    with pytest.raises(rundiff.ConfigurationError, match="until one full run"):
         world.run(rows, scope="incremental")
     assert world.counts(rows) == (0, 1, 0, 2)
     assert world.counts(rows) == (0, 0, 0, 3)

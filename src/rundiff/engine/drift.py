@@ -53,12 +53,10 @@ def rules_of_run(
     blind = False
     try:
         preparation = preparation_of_form(manifest.form, rules.preparation)
-    except ConfigurationError as error:
+    except ConfigurationError:
         if scope is not Scope.FULL:
-            raise ConfigurationError(
-                f"{error}, and a run that does not read everything goes on under the former rule. Nothing was read. "
-                "Bring the function back, or make one full run"
-            ) from error
+            # It would go on under the former rule.
+            raise
         preparation, blind = rules.preparation, True
     former = Former(
         primary_key=settings.primary_key,
