@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from rundiff.errors import ConfigurationError, MissingDriver, StorageError
+from rundiff.sqlnames import quote as quote_name
 
 if TYPE_CHECKING:
     import psycopg
@@ -79,7 +80,7 @@ class Address:
 
     def table(self, name: str) -> str:
         """Quote a table's name for statements."""
-        return name if self.schema is None else f"{_identifier(self.schema)}.{name}"
+        return name if self.schema is None else f"{quote_name(self.schema)}.{name}"
 
     def connect(self) -> psycopg.Connection[dict[str, Any]]:
         """Open a connection; transactions are begun and ended by statements."""
@@ -114,10 +115,6 @@ def driver() -> Any:
 def clean(text: str) -> str:
     """Make text storable: PostgreSQL's text holds neither U+0000 nor lone surrogates."""
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _malformed() -> ConfigurationError:

@@ -22,9 +22,10 @@ from rundiff.destinations.tables import (
     ExistingColumn,
     TableName,
     TableShape,
-    quote,
 )
+from rundiff.duckdb_file import why_closed
 from rundiff.errors import DestinationError, RecordsRefused
+from rundiff.sqlnames import quote
 
 if TYPE_CHECKING:
     import duckdb
@@ -243,7 +244,7 @@ class DuckdbConnection:
         except (self._duckdb.IntegrityError, self._duckdb.DataError) as error:
             raise RecordsRefused(f"{self.place} refuses the data: {_without_values(str(error))}.") from error
         except self._duckdb.Error as error:
-            raise DestinationError(f"{self.place} {_reason(str(error))}") from error
+            raise DestinationError(f"{self.place} {why_closed(str(error)) or _reason(str(error))}") from error
 
 
 def _indexed(expression: str) -> str:
@@ -253,12 +254,6 @@ def _indexed(expression: str) -> str:
 
 
 def _reason(message: str) -> str:
-    if "Could not set lock" in message or "different configuration" in message:
-        holder = re.search(r"\(PID (\d+)\)", message)
-        who = f"by the process {holder[1]}" if holder else "elsewhere"
-        return f"is held open {who}: close it there, then run again."
-    if "not a valid DuckDB database" in message:
-        return "is not a DuckDB database: name another file."
     first = message.split("\n", 1)[0].removesuffix(".")
     return f"can't be used: {first}. Mend it, then run again."
 

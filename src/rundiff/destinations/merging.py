@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 from rundiff.destinations.contract import ChangeBatch
 from rundiff.destinations.kinds import Kind, kind_of
 from rundiff.destinations.modes import CURRENT, Mode, marks
-from rundiff.destinations.tables import Column, Connection, Dialect, TableShape, quote
+from rundiff.destinations.tables import Column, Connection, Dialect, TableShape
 from rundiff.errors import DestinationError, RecordsRefused
 from rundiff.model import Action
+from rundiff.sqlnames import quote
 
 __all__ = ["Writing"]
 

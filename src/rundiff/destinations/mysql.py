@@ -29,19 +29,18 @@ from rundiff.destinations.tables import (
     TableName,
     TableShape,
     bound,
-    quote,
 )
-from rundiff.errors import ConfigurationError, DestinationError, MissingDriver, RecordsRefused
+from rundiff.errors import ConfigurationError, DestinationError, RecordsRefused
+from rundiff.mysql_login import OPTIONS, connect
 from rundiff.servers import Server, parse_server
+from rundiff.sqlnames import quote
 
 __all__ = ["DIALECT", "open_table"]
 
 _STAGE = '"_rundiff_stage"'
-_CONNECT_SECONDS = 15
 _STATEMENT_BYTES = 4 * 2**20
 _NAME_CHARACTERS = 64
 _FILE_BYTES = 250
-_OPTIONS = ("unix_socket", "connect_timeout", "ssl_ca", "ssl_cert", "ssl_key", "ssl_verify_identity")
 _MODES = (
     "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,"
     "ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES"
@@ -95,7 +94,7 @@ def open_table(url: str, into: str, mode: str = "mirror") -> SqlDestination:
 
     A table without a schema stands in the URL's database; `database.table` names another one.
     """
-    server = parse_server("mysql://" + url.partition("://")[2], "mysql", 3306, "destination", _OPTIONS)
+    server = parse_server("mysql://" + url.partition("://")[2], "mysql", 3306, "destination", OPTIONS)
     table = TableName.parse(into)
     # On disk other characters than these are written with five each.
     length = sum(1 if re.match(r"[A-Za-z0-9_]", char) else 5 for char in table.name)
@@ -111,50 +110,16 @@ class MysqlConnection:
     """One session of a MySQL or MariaDB server: strict, in UTC, with standard quotes."""
 
     def __init__(self, server: Server) -> None:
-        try:
-            import pymysql  # type: ignore[import-untyped]  # it ships no type information
-        except ImportError:
-            raise MissingDriver(
-                "MySQL needs the package PyMySQL: install it with `pip install 'rundiff[mysql]'`."
-            ) from None
         self._server = server
+        self._raw = connect(server, DestinationError, count_met_rows=True)
+        import pymysql  # type: ignore[import-untyped]  # it ships no type information
+
         self._errors: Any = pymysql.err
-        self._raw = self._connect(server)
         self.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
         self.execute(f"SET SESSION sql_mode = '{_MODES}', time_zone = '+00:00', wait_timeout = 28800")
         [(packet, self._folds)] = self.rows("SELECT @@max_allowed_packet, @@lower_case_table_names")
         self._statement_bytes = min(int(packet) - 1_024, _STATEMENT_BYTES)
         self._packet = int(packet) - 1_024
-
-    def _connect(self, server: Server) -> Any:
-        import pymysql
-        from pymysql.constants import CLIENT  # type: ignore[import-untyped]  # as above
-
-        options: dict[str, Any] = {"connect_timeout": _CONNECT_SECONDS, **server.options}
-        options["connect_timeout"] = int(options["connect_timeout"])
-        if "ssl_verify_identity" in options:
-            options["ssl_verify_identity"] = options["ssl_verify_identity"].lower() in ("1", "true", "yes")
-        known = {"user": server.user, "password": server.password, "host": server.host}
-        try:
-            return pymysql.connect(
-                port=server.port,
-                database=server.database,
-                charset="utf8mb4",
-                autocommit=True,
-                client_flag=CLIENT.FOUND_ROWS,  # an update counts the rows that it met, changed or not
-                **{name: value for name, value in known.items() if value is not None},
-                **options,
-            )
-        except RuntimeError:  # the way a server of MySQL 8 wants passwords over a plain connection
-            raise MissingDriver(
-                f"{self.place} wants a password in a way that needs the package cryptography: install it with "
-                "`pip install 'pymysql[rsa]'`, or connect by TLS (ssl_ca)."
-            ) from None
-        except (self._errors.Error, OSError) as error:
-            reason = error.args[1] if len(error.args) > 1 else str(error)
-            raise DestinationError(
-                f"{self.place} can't be reached: {str(reason).removesuffix('.')}. Mend it, then run again."
-            ) from None
 
     @property
     def place(self) -> str:

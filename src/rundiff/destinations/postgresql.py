@@ -26,11 +26,11 @@ from rundiff.destinations.tables import (
     TableName,
     TableShape,
     bound,
-    quote,
 )
 from rundiff.destinations.texts import gathered, text_columns
 from rundiff.errors import DestinationError, MissingDriver, RecordsRefused
 from rundiff.servers import Server, parse_server
+from rundiff.sqlnames import quote
 
 if TYPE_CHECKING:
     import psycopg

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from rundiff.destinations.modes import ACTION, CURRENT, DELETED_AT, RUN, SEQUENCE, Mode
-from rundiff.destinations.tables import Column, Connection, Dialect, TableShape, quote
+from rundiff.destinations.tables import Column, Connection, Dialect, TableShape
 from rundiff.errors import ConfigurationError
 from rundiff.model import Action
+from rundiff.sqlnames import quote
 
 __all__ = ["current_rows", "echoed"]
 

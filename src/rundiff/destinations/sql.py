@@ -17,10 +17,11 @@ from rundiff.destinations.fields import check_fields, check_mode, check_name, ch
 from rundiff.destinations.merging import Writing
 from rundiff.destinations.modes import MODE_FIELDS, Mode, check_clashes
 from rundiff.destinations.readback import current_rows, echoed
-from rundiff.destinations.tables import Connection, Dialect, TableName, TableShape, quote
+from rundiff.destinations.tables import Connection, Dialect, TableName, TableShape
 from rundiff.destinations.watermarks import TABLE, Watermarks
 from rundiff.errors import ConfigurationError, DestinationError
 from rundiff.model import Action
+from rundiff.sqlnames import quote
 
 __all__ = ["REHEARSAL", "Database", "SqlDestination"]
 

@@ -25,9 +25,9 @@ from rundiff.destinations.tables import (
     ExistingColumn,
     TableName,
     TableShape,
-    quote,
 )
 from rundiff.errors import DestinationError, RecordsRefused
+from rundiff.sqlnames import quote
 
 __all__ = ["DIALECT", "open_table"]
 

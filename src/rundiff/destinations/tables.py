@@ -10,17 +10,12 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from rundiff.errors import ConfigurationError
+from rundiff.sqlnames import table_parts
 
-__all__ = ["Column", "Connection", "Dialect", "ExistingColumn", "TableName", "TableShape", "bound", "quote"]
+__all__ = ["Column", "Connection", "Dialect", "ExistingColumn", "TableName", "TableShape", "bound"]
 
 _BARE = re.compile(r'"(?:[^"]|"")*"|\?')
 """A delimited identifier, or a placeholder outside of one."""
-
-
-def quote(name: str) -> str:
-    """Quote an identifier of any spelling (SQL:2016 part 2, section 5.2: delimited identifier)."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def bound(sql: str, place: Callable[[int], str]) -> str:
@@ -50,31 +45,8 @@ class TableName:
 
         Raises `ConfigurationError` for anything else.
         """
-        parts = _split(into)
-        if parts is None or len(parts) > 2 or not all(parts) or "\0" in into:
-            raise ConfigurationError(
-                f"{into!r} names no table: write --into TABLE or --into SCHEMA.TABLE, "
-                'with a part that holds a dot in double quotes ("my.table").'
-            )
-        return cls(parts[-1], parts[0] if len(parts) == 2 else None)
-
-
-def _split(into: str) -> list[str] | None:
-    """Split at the dots outside of double quotes; None if the quotes don't pair."""
-    parts, part, quoted, index = [], "", False, 0
-    while index < len(into):
-        char = into[index]
-        if quoted and char == '"' and into[index + 1 : index + 2] == '"':
-            part, index = part + '"', index + 1
-        elif char == '"' and (quoted or not part):
-            quoted = not quoted
-        elif char == "." and not quoted:
-            parts.append(part)
-            part = ""
-        else:
-            part += char
-        index += 1
-    return None if quoted else [*parts, part]
+        *schema, name = table_parts(into, "--into")
+        return cls(name, schema[0] if schema else None)
 
 
 @dataclass(frozen=True, slots=True)

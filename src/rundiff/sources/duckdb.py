@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from rundiff.duckdb_file import why_closed
 from rundiff.errors import SourceError
 from rundiff.sources.contract import ReadRequest
-from rundiff.sources.sqlselection import Selection, check_result, database_file, double_quoted
+from rundiff.sources.sqlselection import Selection, check_result, database_file
 from rundiff.sources.textreading import Pass
 from rundiff.sources.typedreading import TypedReading, check_names
+from rundiff.sqlnames import quote
 
 if TYPE_CHECKING:
     import duckdb
@@ -58,7 +59,7 @@ class _Snapshot:
             raw.execute("BEGIN TRANSACTION")
             [(catalog,)] = raw.execute("SELECT current_database()").fetchall()
         # With the catalogue: a file `main.db` makes shorter names ambiguous.
-        self._from = selection.relation([double_quoted(part) for part in (catalog, *selection.table)])
+        self._from = selection.relation([quote(part) for part in (catalog, *selection.table)])
 
     def reading(self, request: ReadRequest) -> TypedReading:
         """Find the columns and their types out."""
@@ -73,9 +74,7 @@ class _Snapshot:
                 name: _AS_TEXT[kind] for name, kind in zip(names, types, strict=True) if _AS_TEXT.get(kind)
             }
             chosen = [
-                f"CAST({double_quoted(name)} AS VARCHAR) AS {double_quoted(name)}"
-                if kind in _AS_TEXT
-                else double_quoted(name)
+                f"CAST({quote(name)} AS VARCHAR) AS {quote(name)}" if kind in _AS_TEXT else quote(name)
                 for name, kind in zip(names, types, strict=True)
             ]
             select = f"SELECT {', '.join(chosen)} FROM {self._from}"
@@ -123,16 +122,12 @@ def _translated(path: Path) -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, pa.ArrowException, OSError) as error:
-        raise SourceError(f"The DuckDB file {path} {_reason(str(error))}") from error
+        raise SourceError(
+            f"The DuckDB file {path} {why_closed(str(error)) or _reason(str(error))}"
+        ) from error
 
 
 def _reason(message: str) -> str:
-    if "Could not set lock" in message:
-        holder = re.search(r"\(PID (\d+)\)", message)
-        who = f"by the process {holder[1]}" if holder else "elsewhere"
-        return f"is held open {who}: close it there, then run again."
-    if "not a valid DuckDB database" in message:
-        return "is not a DuckDB database: name another file."
     first = message.split("\n", 1)[0].removesuffix(".")
     return f"can't be read: {first}. Mend the table or the query, then run again."
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from rundiff.errors import MissingDriver, SourceError
+from rundiff.errors import SourceError
+from rundiff.mysql_login import OPTIONS, connect
 from rundiff.servers import Server, parse_server
 from rundiff.sources.contract import ReadRequest, Unreadable
 from rundiff.sources.sqlselection import Selection, check_result
@@ -20,8 +21,6 @@ from rundiff.sources.textreading import Pass
 
 __all__ = ["MysqlSource"]
 
-_CONNECT_SECONDS = 15
-_OPTIONS = ("unix_socket", "connect_timeout", "ssl_ca", "ssl_cert", "ssl_key", "ssl_verify_identity")
 _FETCHED = 2_000
 _BINARY = 63
 """The number of the character set of bytes."""
@@ -39,14 +38,14 @@ class MysqlSource:
     may_delete_without_count = True
 
     def __init__(self, url: str, selection: Selection) -> None:
-        self._server = parse_server("mysql://" + url.partition("://")[2], "mysql", 3306, "source", _OPTIONS)
+        self._server = parse_server("mysql://" + url.partition("://")[2], "mysql", 3306, "source", OPTIONS)
         self._selection = selection.within(self._server.database)
         self.location = self._server.address + self._selection.identity
 
     @contextmanager
     def open(self, request: ReadRequest) -> Iterator[WireReading]:
         """Begin one reading; see `contract.Source`."""
-        raw = _connect(self._server)
+        raw = connect(self._server, SourceError)
         try:
             yield _Snapshot(raw, self._server, self._selection).reading(request)
         finally:
@@ -209,36 +208,3 @@ def _quoted(name: str) -> str:
 def _nullable(quoted: str, expression: str) -> str:
     """Write null as nothing; a null that is left then means a value beyond max_allowed_packet."""
     return f"IF({quoted} IS NULL, '', {expression})"
-
-
-def _connect(server: Server) -> Any:
-    try:
-        import pymysql
-    except ImportError:
-        raise MissingDriver(
-            "MySQL needs the package PyMySQL: install it with `pip install 'rundiff[mysql]'`."
-        ) from None
-    options: dict[str, Any] = {"connect_timeout": _CONNECT_SECONDS, **server.options}
-    options["connect_timeout"] = int(options["connect_timeout"])
-    if "ssl_verify_identity" in options:
-        options["ssl_verify_identity"] = options["ssl_verify_identity"].lower() in ("1", "true", "yes")
-    known = {"user": server.user, "password": server.password, "host": server.host}
-    try:
-        return pymysql.connect(
-            port=server.port,
-            database=server.database,
-            charset="utf8mb4",
-            autocommit=True,
-            **{name: value for name, value in known.items() if value is not None},
-            **options,
-        )
-    except RuntimeError:  # the way a server of MySQL 8 wants passwords over a plain connection
-        raise MissingDriver(
-            f"The MySQL database {server.address} wants a password in a way that needs the package cryptography: "
-            "install it with `pip install 'pymysql[rsa]'`, or connect by TLS (ssl_ca)."
-        ) from None
-    except (pymysql.err.Error, OSError) as error:
-        reason = server.hushed(str(error.args[1] if len(error.args) > 1 else error))
-        raise SourceError(
-            f"The MySQL database {server.address} can't be reached: {reason}. Mend it, then run again."
-        ) from None

@@ -15,9 +15,10 @@ from rundiff.errors import MissingDriver, SourceError
 from rundiff.servers import Server, parse_server
 from rundiff.sources.contract import ReadRequest, Unreadable
 from rundiff.sources.pins import canonical_pin
-from rundiff.sources.sqlselection import Selection, check_result, double_quoted
+from rundiff.sources.sqlselection import Selection, check_result
 from rundiff.sources.sqlwire import CHUNK_BYTES, WireColumn, WireReading, column, intervals, lists_of, unhexed
 from rundiff.sources.textreading import Pass
+from rundiff.sqlnames import quote
 
 if TYPE_CHECKING:
     import psycopg
@@ -78,7 +79,7 @@ class _Snapshot:
 
     def __init__(self, connection: psycopg.Connection[Any], server: Server, selection: Selection) -> None:
         self._raw, self._server, self._selection = connection, server, selection
-        self._from = selection.relation([double_quoted(part) for part in selection.table])
+        self._from = selection.relation([quote(part) for part in selection.table])
         self._place = f"The PostgreSQL database {server.address}"
         # Local to the transaction: poolers may give the session to others afterwards.
         self._ask(
@@ -108,13 +109,13 @@ class _Snapshot:
         columns = []
         for name, kind, mod in described:
             if name in measured:
-                columns.append(column(name, double_quoted(name), measured[name]))
+                columns.append(column(name, quote(name), measured[name]))
             elif (kind, mod) == (_NUMERIC, -1):
-                columns.append(column(name, double_quoted(name), _pinned_decimal(known[name])))
+                columns.append(column(name, quote(name), _pinned_decimal(known[name])))
             elif kind in elements:
                 columns.append(_array(name, elements[kind], mod))
             else:
-                columns.append(_column(name, double_quoted(name), kind, mod))
+                columns.append(_column(name, quote(name), kind, mod))
         label = self._selection.name
         reading = WireReading(lambda walk: self._chunks(walk, reading, request), columns, request, label)
         self._columns = columns
@@ -162,7 +163,7 @@ class _Snapshot:
             return {}
         finite = [f"CASE WHEN c{n} - c{n} = 0 THEN c{n} END" for n in range(len(names))]
         asked = ", ".join(f"max(scale(trim_scale({one}))), max(abs(trunc({one})))::text" for one in finite)
-        given = ", ".join(f"{double_quoted(name)} AS c{n}" for n, name in enumerate(names))
+        given = ", ".join(f"{quote(name)} AS c{n}" for n, name in enumerate(names))
         [found] = self._ask(f"SELECT {asked} FROM (SELECT {given} FROM {self._from}) AS measured")
         pins = {}
         for number, name in enumerate(names):
@@ -236,7 +237,7 @@ def _column(name: str, quoted: str, kind: int, mod: int) -> WireColumn:
 
 
 def _array(name: str, element: int, mod: int) -> WireColumn:
-    quoted = double_quoted(name)
+    quoted = quote(name)
     inner = _column(name, quoted, element, mod)
     if element == _NUMERIC and mod == -1:
         inner = column(name, quoted, f"decimal(38,{_SCALE})")

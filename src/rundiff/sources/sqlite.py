@@ -19,7 +19,8 @@ from rundiff.sources.batches import fitting_batch, record_batch
 from rundiff.sources.contract import ReadBatch, ReadEnd, ReadRequest, Unreadable
 from rundiff.sources.rows import BATCH_ROWS, RowsReading
 from rundiff.sources.spelling import Mask
-from rundiff.sources.sqlselection import Selection, check_result, database_file, double_quoted
+from rundiff.sources.sqlselection import Selection, check_result, database_file
+from rundiff.sqlnames import quote
 
 __all__ = ["SqliteSource"]
 
@@ -65,7 +66,7 @@ class SqliteReading(RowsReading):
         self._raw, self._path, self._selection = raw, path, selection
         self._count = request.options.count_rows
         self._incomplete: list[str] = []
-        self._from = selection.relation([double_quoted(part) for part in selection.table])
+        self._from = selection.relation([quote(part) for part in selection.table])
         # Bytes that are no UTF-8 make their record unreadable, not the whole file.
         raw.text_factory = methodcaller("decode", "utf-8", "surrogateescape")
         with _translated(path):

@@ -10,15 +10,11 @@ from pathlib import Path
 
 from rundiff.errors import ConfigurationError
 from rundiff.settings import SourceOptions
+from rundiff.sqlnames import quote, table_parts
 
-__all__ = ["Selection", "check_result", "database_file", "double_quoted"]
+__all__ = ["Selection", "check_result", "database_file"]
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_$")
-
-
-def double_quoted(name: str) -> str:
-    """Quote an identifier of any spelling (SQL:2016 part 2, section 5.2: delimited identifier)."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +39,7 @@ class Selection:
             if not query or "\0" in query:
                 raise ConfigurationError('--query is empty: write --query "SELECT …".')
             return cls(query=query)
-        named = options.table or ""
-        parts = _split(named)
-        if parts is None or len(parts) > 2 or not all(parts) or "\0" in named:
-            raise ConfigurationError(
-                f"{named!r} names no table: write --table TABLE or --table SCHEMA.TABLE, "
-                'with a part that holds a dot in double quotes ("my.table").'
-            )
-        return cls(table=tuple(parts))
+        return cls(table=table_parts(options.table or "", "--table"))
 
     def within(self, schema: str) -> Selection:
         """Give the table its schema, where it was named without one."""
@@ -68,30 +57,12 @@ class Selection:
         """For people: the table as it would be written, or `the query`."""
         if self.query:
             return "the query"
-        return ".".join(part if set(part) <= _PLAIN else double_quoted(part) for part in self.table)
+        return ".".join(part if set(part) <= _PLAIN else quote(part) for part in self.table)
 
     def relation(self, quoted: Sequence[str]) -> str:
         """What stands behind FROM; `quoted` are the parts of the table's name as the database quotes them."""
         # A comment may end the query, hence the line of its own.
         return f"({self.query}\n) AS rundiff_source" if self.query else ".".join(quoted)
-
-
-def _split(named: str) -> list[str] | None:
-    """Split at the dots outside of double quotes; None if the quotes don't pair."""
-    parts, part, quoted, index = [], "", False, 0
-    while index < len(named):
-        char = named[index]
-        if quoted and char == '"' and named[index + 1 : index + 2] == '"':
-            part, index = part + '"', index + 1
-        elif char == '"' and (quoted or not part):
-            quoted = not quoted
-        elif char == "." and not quoted:
-            parts.append(part)
-            part = ""
-        else:
-            part += char
-        index += 1
-    return None if quoted else [*parts, part]
 
 
 def check_result(names: Sequence[str], primary_key: Sequence[str], label: str) -> None:
