@@ -131,7 +131,12 @@ def no_views(kind: pa.DataType) -> bool:
     """Whether a type holds no views, which sources don't hand on and Arrow can't take from yet."""
     if isinstance(kind, pa.BaseExtensionType):
         return True
-    if pt.is_string_view(kind) or pt.is_binary_view(kind):
+    if (
+        pt.is_string_view(kind)
+        or pt.is_binary_view(kind)
+        or pt.is_list_view(kind)
+        or pt.is_large_list_view(kind)
+    ):
         return False
     if pt.is_dictionary(kind) or pt.is_run_end_encoded(kind):
         return no_views(kind.value_type)

@@ -36,14 +36,14 @@ def plain(array: pa.Array) -> pa.Array:
     """Unpack dictionaries, run ends and list views, at the top; what is inside is unpacked where it is met."""
     kind = array.type
     if pt.is_dictionary(kind):
-        return array.dictionary_decode()
+        return _taken(array.dictionary, array.indices.cast(pa.int64()))
     if pt.is_run_end_encoded(kind):
-        # Arrow's own decoding knows flat types only.
         rows = np.arange(len(array), dtype=np.int64) + array.offset
-        return array.values.take(pa.array(np.searchsorted(array.run_ends.to_numpy(), rows, side="right")))
+        return _taken(array.values, pa.array(np.searchsorted(array.run_ends.to_numpy(), rows, side="right")))
     if pt.is_list_view(kind) or pt.is_large_list_view(kind):
         sizes = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
-        return _list_of(sizes.astype(np.int64), pc.list_flatten(array), array)
+        offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)))
+        return _list_of(offsets, pc.list_flatten(array), array)
     return array
 
 
@@ -106,14 +106,14 @@ def selected(array: pa.Array, selection: Selection) -> pa.Array:
 
 def _selected_entries(array: pa.MapArray, selection: Selection) -> pa.Array:
     """Leave out entries of maps by their keys, where these are text; an entry is taken whole or not at all."""
-    sizes, keys, items = _map_parts(array)
+    offsets, keys, items = _map_parts(array)
     if not pt.is_string(keys.type):
         return array if selection.include is None else pa.nulls(len(array))
     names = [name for name in pc.unique(keys).to_pylist() if selection.member(name) is not None]
-    mask = pc.is_in(keys, value_set=pa.array(names, keys.type))
-    owners = np.repeat(np.arange(len(array)), sizes)[mask.to_numpy(zero_copy_only=False)]
-    counts = np.bincount(owners, minlength=len(array)).astype(np.int64)
-    return _map_of(counts, keys.filter(mask), items.filter(mask), array)
+    mask = pc.is_in(keys, value_set=pa.array(names, keys.type)).to_numpy(zero_copy_only=False)
+    places = pa.array(np.flatnonzero(mask))
+    kept = np.concatenate((np.zeros(1, np.int64), np.cumsum(mask, dtype=np.int64)))[offsets]
+    return _map_of(kept, keys.take(places), _taken(items, places), array)
 
 
 def at_path(array: pa.Array, parts: Parts, function: ArrayFunction) -> pa.Array:
@@ -187,14 +187,14 @@ def unordered(array: pa.Array, *, deep: bool) -> pa.Array:
         return _with_items(array, lambda items: unordered(items, deep=deep))
     if not is_list(kind):
         return array
-    sizes, items = _list_parts(array)
+    offsets, items = _list_parts(array)
     if deep:
         items = unordered(items, deep=True)
-    owners = np.repeat(np.arange(len(array), dtype=np.int64), sizes)
+    owners = np.repeat(np.arange(len(array), dtype=np.int64), np.diff(offsets))
     keys = {"owner": pa.array(owners), **_order_of_encodings(items)}
     # Nulls come last, as CBOR's null does among whatever a list may hold beside it.
     order = pc.sort_indices(pa.table(keys), [(key, "ascending") for key in keys])
-    return _list_of(sizes, items.take(order), array)
+    return _list_of(offsets, _taken(items, order), array)
 
 
 def _order_of_encodings(items: pa.Array) -> dict[str, pa.Array]:
@@ -213,7 +213,7 @@ def _order_of_encodings(items: pa.Array) -> dict[str, pa.Array]:
 
 # Taking nested arrays apart and putting them together
 
-Sizes = NDArray[np.int64]
+Offsets = NDArray[np.int64]
 
 
 def _struct_of(array: pa.StructArray, children: list[pa.Array]) -> pa.StructArray:
@@ -226,44 +226,54 @@ def _struct_of(array: pa.StructArray, children: list[pa.Array]) -> pa.StructArra
 def _with_items(array: pa.Array, function: ArrayFunction) -> pa.Array:
     """Apply a function to the items of a list, or to those of a map."""
     if pt.is_map(array.type):
-        sizes, keys, items = _map_parts(array)
-        return _map_of(sizes, keys, function(items), array)
-    sizes, items = _list_parts(array)
-    return _list_of(sizes, function(items), array)
+        offsets, keys, items = _map_parts(array)
+        return _map_of(offsets, keys, function(items), array)
+    offsets, items = _list_parts(array)
+    return _list_of(offsets, function(items), array)
 
 
-def _sizes(array: pa.Array) -> Sizes:
-    sizes: Sizes = (
-        pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    )
-    return sizes
+def _taken(array: pa.Array, places: pa.Array) -> pa.Array:
+    """Take values by their places; where Arrow can't take from their type, as the encodings that they have."""
+    try:
+        return array.take(places)
+    except pa.ArrowNotImplementedError:
+        # Seen of lists of extension types.
+        encodings = encode_values(array).cast(pa.binary())
+        known = pc.if_else(pc.equal(encodings, NULL), None, encodings)
+        return pa.ExtensionArray.from_storage(mixed.MixedType(), known.take(places))
 
 
-def _list_parts(array: pa.Array) -> tuple[Sizes, pa.Array]:
-    """Give the sizes of lists (0 for null) and their items, without what no list refers to."""
-    return _sizes(array), array.flatten()
+def _edges(array: pa.Array) -> tuple[Offsets, int, int]:
+    """Give the offsets of lists or maps from 0 on, and which part of their values they are of.
+
+    What stands under nulls is kept: to leave it out would mean to copy values of types that Arrow can't copy.
+    """
+    if pt.is_fixed_size_list(array.type):
+        size = array.type.list_size
+        edges = (np.arange(len(array) + 1, dtype=np.int64) + array.offset) * size
+    else:
+        edges = array.offsets.to_numpy().astype(np.int64)
+    first = int(edges[0]) if len(edges) else 0
+    last = int(edges[-1]) if len(edges) else 0
+    return edges - first, first, last - first
 
 
-def _map_parts(array: pa.MapArray) -> tuple[Sizes, pa.Array, pa.Array]:
-    edges = array.offsets.to_numpy().astype(np.int64)
-    sizes = np.diff(edges)
-    if array.null_count:
-        sizes[array.is_null().to_numpy(zero_copy_only=False)] = 0
-    starts = np.repeat(edges[:-1] - (np.cumsum(sizes) - sizes), sizes)
-    places = pa.array(starts + np.arange(len(starts)))
-    return sizes, array.keys.take(places), array.items.take(places)
+def _list_parts(array: pa.Array) -> tuple[Offsets, pa.Array]:
+    offsets, first, count = _edges(array)
+    return offsets, array.values.slice(first, count)
 
 
-def _offsets(sizes: Sizes) -> pa.Array:
-    return pa.array(np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes))))
+def _map_parts(array: pa.MapArray) -> tuple[Offsets, pa.Array, pa.Array]:
+    offsets, first, count = _edges(array)
+    return offsets, array.keys.slice(first, count), array.items.slice(first, count)
 
 
-def _list_of(sizes: Sizes, items: pa.Array, like: pa.Array) -> pa.Array:
-    return pa.LargeListArray.from_arrays(_offsets(sizes), items, mask=_null_mask(like))
+def _list_of(offsets: Offsets, items: pa.Array, like: pa.Array) -> pa.Array:
+    return pa.LargeListArray.from_arrays(pa.array(offsets), items, mask=_null_mask(like))
 
 
-def _map_of(sizes: Sizes, keys: pa.Array, items: pa.Array, like: pa.Array) -> pa.Array:
-    return pa.MapArray.from_arrays(_offsets(sizes).cast(pa.int32()), keys, items, mask=_null_mask(like))
+def _map_of(offsets: Offsets, keys: pa.Array, items: pa.Array, like: pa.Array) -> pa.Array:
+    return pa.MapArray.from_arrays(pa.array(offsets, pa.int32()), keys, items, mask=_null_mask(like))
 
 
 def _null_mask(array: pa.Array) -> pa.Array | None:
