@@ -382,3 +382,47 @@ def test_a_field_that_stays_null_is_not_adopted_again_and_again(world: World) ->
     bases = sorted(path.name for path in (world.folder / "home" / "signatures").glob("*/base-*"))
     world.run(rows, on_new_field="adopt")
     assert bases == sorted(path.name for path in (world.folder / "home" / "signatures").glob("*/base-*"))
+
+
+def test_a_rotation_on_shared_stores_keeps_history_and_rebuild(
+    world: World, postgresql_url: str, valkey_url: str
+) -> None:
+    rows = rows_of()
+    stores = {"database": postgresql_url, "signatures": valkey_url, "name": "rotated"}
+
+    def run(rows: list[Row]) -> tuple[int, int, int]:
+        counts = rundiff.sync(
+            rows,
+            primary_key="id",
+            destination=str(world.folder / "d.jsonl"),
+            home=world.folder / "home",
+            max_delete_percent=100,
+            **stores,
+        ).counts
+        return counts.updated, counts.deleted, counts.unchanged
+
+    world.key(FIRST)
+    run(rows)
+    rows[2]["v"] = "changed"
+    world.key(SECOND, FIRST)
+    assert run(rows) == (1, 0, 5)
+    world.key(SECOND)
+    rows[2]["v"] = "again"
+    assert run(rows[:-1]) == (1, 1, 4)
+    storage = Storage(
+        home=str(world.folder / "home"),
+        database=postgresql_url,
+        signatures=valkey_url,
+        signing_key=SECOND.encode(),
+    )
+    with Workspace(storage) as workspace:
+        entries = workspace.history("rotated", {"id": 2})
+        assert [(entry.run, entry.change.changed_fields) for entry in entries] == [
+            (1, None),
+            (2, ("v",)),
+            (3, ("v",)),
+        ]
+        [gone] = [e for e in workspace.history("rotated", {"id": 5}) if e.change.action == "delete"]
+        assert gone.change.before == {"id": 5, "v": "v5", "noisy": 5}
+        assert workspace.rebuild("rotated") == 5
+    assert run(rows[:-1]) == (0, 0, 5)

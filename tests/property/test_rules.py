@@ -63,7 +63,7 @@ class Ruled(Checked):
 
 
 @pytest.mark.parametrize(
-    ("stores", "examples"), [(embedded, 40), (postgresql_with_redis, 4), (postgresql_alone, 4)]
+    ("stores", "examples"), [(embedded, 25), (postgresql_with_redis, 3), (postgresql_alone, 3)]
 )
 def test_histories_with_changing_rules_follow_the_model(
     stores: Callable[[pytest.FixtureRequest], Callable[[str], Storage]],
