@@ -426,3 +426,39 @@ def test_a_rotation_on_shared_stores_keeps_history_and_rebuild(
         assert gone.change.before == {"id": 5, "v": "v5", "noisy": 5}
         assert workspace.rebuild("rotated") == 5
     assert run(rows[:-1]) == (0, 0, 5)
+
+
+def test_what_was_refused_is_tried_again_under_the_new_rule_and_key(world: World) -> None:
+    refused, sent = {3}, []
+
+    def destination(records: list[rundiff.SyncWriteRecord]) -> list[tuple[rundiff.SyncWriteRecord, str]]:
+        sent.extend(record.primary_key["id"] for record in records)
+        return [(record, "not today") for record in records if record.primary_key["id"] in refused]
+
+    def run(rows: list[Row], **options: Any) -> tuple[int, int, int]:
+        sync = rundiff.Sync(
+            rows,
+            primary_key="id",
+            name="s",
+            destination=destination,
+            home=world.folder / "home",
+            max_delete_percent=100,
+            **options,
+        )
+        counts = sync.run().counts
+        return counts.written, counts.failed, counts.unchanged
+
+    rows = rows_of()
+    refused.clear()
+    run(rows)
+    refused.add(3)
+    rows[3]["v"] = rows[4]["v"] = "changed"
+    assert run(rows) == (1, 1, 4)
+    world.key(FIRST, "")
+    assert run(rows, exclude=["noisy"]) == (0, 1, 5)
+    world.key(FIRST)
+    refused.clear()
+    sent.clear()
+    assert run(rows, exclude=["noisy"]) == (1, 0, 5)
+    assert sent == [3]
+    assert run(rows, exclude=["noisy"]) == (0, 0, 6)
