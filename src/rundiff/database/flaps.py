@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["FLAPS", "RETURNS", "SAMPLE", "Flap", "Flaps", "described"]
+__all__ = ["FLAPS", "RETURNS", "SAMPLE", "FlappingRecord", "Flaps", "described"]
 
 RETURNS = 2
 """A record with fewer returns does not flap: it may just have been mended."""
@@ -46,16 +46,20 @@ ORDER BY returns DESC, key LIMIT {SAMPLE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flap:
-    """One record that flaps."""
+class FlappingRecord:
+    """One record that changes back and forth."""
 
     primary_key: Mapping[str, Any]
     """By field, with the values of its JSON."""
     changes: int
-    deletes: int
+    """Changes of its state in these runs."""
     returns: int
+    """How many of them brought an earlier state back."""
+    deletes: int
+    """How many of them were deletions."""
     fields: tuple[str, ...]
-    """Those that updates changed more than once, the most frequent first."""
+    """Those that updates changed more than once, the most frequent first; none where it was only deleted and created
+    again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class Flaps:
     """How many records of a log flap, and some of them."""
 
     count: int
-    sample: Sequence[Flap]
+    sample: Sequence[FlappingRecord]
 
 
 def described(found: Sequence[Mapping[str, Any]], details: Iterable[tuple[bytes, str, Any]]) -> Flaps:
@@ -78,7 +82,7 @@ def described(found: Sequence[Mapping[str, Any]], details: Iterable[tuple[bytes,
     return Flaps(
         int(found[0]["flapping"]),
         [
-            Flap(
+            FlappingRecord(
                 primary_key=json.loads(keys[row["key"]]),
                 changes=int(row["changes"]),
                 deletes=int(row["deletes"]),

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
 from rundiff.errors import ConfigurationError
+from rundiff.functions import imported_function
 from rundiff.model import SyncWriteRecord
 
 __all__ = ["Maker", "Unfit", "body_maker", "path_maker"]
@@ -83,18 +83,7 @@ def _function(given: Any, option: str) -> Callable[..., Any] | None:
         return given  # type: ignore[no-any-return]  # callable() can't say what it returns
     if not isinstance(given, str) or not _REFERENCE.fullmatch(given):
         return None
-    module, _, name = given.partition(":")
-    try:
-        found: Any = import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(
-            f"{option} names the function {given}, which can't be imported ({error})."
-        ) from error
-    if not callable(found):
-        raise ConfigurationError(f"{option} names {given}, which is no function.")
-    return found  # type: ignore[no-any-return]  # as above
+    return imported_function(given, option)
 
 
 def _called(function: Callable[[SyncWriteRecord], Any], record: SyncWriteRecord) -> Any:

@@ -14,7 +14,7 @@ from rundiff.database.contract import Database, StoredRun, StoredSync
 from rundiff.database.flaps import FLAPS, RETURNS, Flaps, described
 from rundiff.engine.log import CREATES, DELETES, UPDATES, log_format, unreadable
 from rundiff.engine.session import Backends
-from rundiff.engine.views import Flapping, FlappingRecord
+from rundiff.engine.views import Flapping
 from rundiff.errors import StorageError
 
 __all__ = ["MOST_RECORDS", "WINDOW", "find_flapping"]
@@ -59,16 +59,7 @@ def find_flapping(backends: Backends, sync: StoredSync, to_run: int | None = Non
         to_run=looked[0].run,
         count=round(found.count / part),
         estimated=part < 1 and found.count > 0,
-        sample=[
-            FlappingRecord(
-                primary_key=flap.primary_key,
-                changes=flap.changes,
-                returns=flap.returns,
-                deletes=flap.deletes,
-                fields=flap.fields,
-            )
-            for flap in found.sample
-        ],
+        sample=found.sample,
     )
 
 

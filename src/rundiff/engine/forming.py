@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 from rundiff.errors import ConfigurationError
+from rundiff.functions import imported_function
 from rundiff.settings import SyncSettings
 from rundiff.signing.normalising import Function, parse_chain
 from rundiff.signing.paths import is_path, roots
@@ -33,7 +33,7 @@ def preparation_of(settings: SyncSettings) -> Preparation:
                 "Bring it to one form in the source, or choose another key"
             )
         label = f"{owner}normalize of {name}"
-        chains[name] = parse_chain(given, label, partial(_found, label=label))
+        chains[name] = parse_chain(given, label, partial(imported_function, named_by=label))
     include = comparison.include if any(map(is_path, comparison.include)) else ()
     form = Form(
         exclude=tuple(filter(is_path, comparison.exclude)),
@@ -88,25 +88,9 @@ def _known(known: Mapping[str, Callable[[Any], Any]], reference: str, label: str
     if reference in known:
         return known[reference]
     try:
-        return _found(reference, label)
+        return imported_function(reference, label)
     except ConfigurationError as error:
         raise ConfigurationError(
-            f"{error}. Put it back until one full run has gone over to another normaliser, or start the sync anew "
+            f"{error} Put it back until one full run has gone over to another normaliser, or start the sync anew "
             "with `rundiff reset`"
         ) from error
-
-
-def _found(reference: str, label: str) -> Callable[[Any], Any]:
-    """Import the function that `module:function` names."""
-    module, _, name = reference.partition(":")
-    try:
-        found: Any = import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(
-            f"{label} names the function {reference}, which can't be imported ({error})"
-        ) from error
-    if not callable(found):
-        raise ConfigurationError(f"{label} names {reference}, which is no function")
-    return found  # type: ignore[no-any-return]  # callable() can't say what it returns

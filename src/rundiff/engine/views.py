@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from rundiff.database.flaps import FlappingRecord
 from rundiff.model import Action, Counts, RunResult
 
 __all__ = [
@@ -156,21 +157,6 @@ class Flapping:
     """Whether `count` is projected from a part of the keys, since the runs have many write records."""
     sample: Sequence[FlappingRecord]
     """Those that came back most often, first."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlappingRecord:
-    """One record that changes back and forth."""
-
-    primary_key: Mapping[str, Any]
-    changes: int
-    """Changes of its state in these runs."""
-    returns: int
-    """How many of them brought an earlier state back."""
-    deletes: int
-    """How many of them were deletions."""
-    fields: tuple[str, ...]
-    """The fields that changed more than once; empty where it was only deleted and created again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
