@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rundiff.signing import arrow
+from rundiff.signing import arrow, sign, sign_both
 from rundiff.signing.contract import SigningKey
 from rundiff.signing.reference import signature
 from tests.property.signing_arrays import build, kinds, meaning, optional
@@ -60,11 +60,12 @@ def repeated(array: pa.Array, times: int) -> pa.Array:
 def test_both_signatures_in_one_pass_are_those_of_two(made: Any, key: bytes | None) -> None:
     array, values = made
     batch = pa.RecordBatch.from_arrays([pa.array(range(len(values))), array], ["id", "value"])
-    keys, data, bad = native.sign2(batch, ["id", "absent"], ["value", "id"], key)
-    assert bad == []
-    assert keys.to_pylist() == [signature({"id": row}, key=key) for row in range(len(values))]
+    secret = None if key is None else SigningKey(key)
+    keys, data = sign_both(batch, (["id", "absent"], ["value", "id"]), secret)
+    assert [*keys.unsignable, *data.unsignable] == []
+    assert keys.signatures.to_pylist() == [signature({"id": row}, key=key) for row in range(len(values))]
     expected = [signature({"id": row, "value": value}, key=key) for row, value in enumerate(values)]
-    assert data.to_pylist() == expected
+    assert data.signatures.to_pylist() == expected
 
 
 @relaxed(40)
@@ -75,9 +76,17 @@ def test_many_rows_are_signed_like_by_python(made: list[Any], data: Any) -> None
     batch = pa.RecordBatch.from_arrays(arrays, names)
     start = data.draw(st.integers(0, LARGE))
     batch = batch.slice(start, data.draw(st.integers(0, LARGE - start)))
-    signatures, bad = native.sign(batch, names)
-    assert bad == []
-    assert signatures.equals(arrow.sign(batch, names).signatures)
+    signed = sign(batch, names)
+    assert signed.unsignable == []
+    assert signed.signatures.equals(arrow.sign(batch, names).signatures)
+
+
+def test_names_that_end_inside_for_c_are_signed_whole() -> None:
+    """Arrow's C data interface would cut both members' names to one."""
+    batch = pa.record_batch({"id": [1], "v": [{"a\0b": 1, "a": 2}]})
+    expected = signature({"id": 1, "v": {"a\0b": 1, "a": 2}})
+    assert sign(batch, ["id", "v"]).signatures.to_pylist() == [expected]
+    assert sign_both(batch, (["id"], ["id", "v"]))[1].signatures.to_pylist() == [expected]
 
 
 @relaxed(60)

@@ -18,7 +18,7 @@ from rundiff.compare.seen import NativeSeen, Seen
 from rundiff.model import Match
 from rundiff.signing import SigningKey, sign, sign_both
 from rundiff.signing.contract import Unsignable
-from rundiff.signing.signable import present_fields
+from rundiff.signing.signable import names_survive, present_fields
 
 __all__ = ["Kept", "Renewal", "Signing", "Verdicts", "examine"]
 
@@ -117,9 +117,10 @@ def examine(
     if isinstance(lookup, NativeLookup) and not whole and changed is False and former is None:
         names = [present_fields(records.schema, part) for part in asked.fields]
         wanted = list(dict.fromkeys([*names[0], *names[1]]))
-        examined = lookup.examine(records.select(wanted), names, asked.key)
-        if not examined.unsignable:
-            return _Native(examined), (), None
+        if names_survive(records.schema, wanted):
+            examined = lookup.examine(records.select(wanted), names, asked.key)
+            if not examined.unsignable:
+                return _Native(examined), (), None
     keys, data = sign_both(records, asked.fields, asked.key)
     signatures = [keys, data]
     if former is not None and former.key == asked.key:

@@ -196,7 +196,7 @@ def _distinct(numbers: npt.NDArray[np.int64]) -> list[int]:
 
 def _matches(path: Path, wanted: pa.Array, kind: pa.DataType) -> list[tuple[Rows, pa.Array]]:
     """Find ascending signatures in a sorted log file: their indexes, and the data of each."""
-    if signer_name() == "native" and all(is_flat(field.type) for field in kind):
+    if signer_name() == "native" and all(map(_is_plain, kind)):
         from rundiff import _native
 
         # What the native core can't decode, Arrow may; and its word on a damaged file is what counts.
@@ -245,6 +245,11 @@ def _matches_rekeyed(path: Path, wanted: Words, key: SigningKey | None) -> list[
                 data = file.read_row_group(group, columns=["data"]).column(0).combine_chunks()
                 found.append((np.flatnonzero(hit), data.take(pa.array(order[at[hit]]))))
     return found
+
+
+def _is_plain(field: pa.Field) -> bool:
+    # A name with a NUL would be cut off there on its way out of the native core.
+    return is_flat(field.type) and "\0" not in field.name
 
 
 def _matches_by_arrow(path: Path, wanted: Words) -> list[tuple[Rows, pa.Array]]:

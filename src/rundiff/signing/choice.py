@@ -73,14 +73,16 @@ def _chosen_pair() -> Pair | None:
 
 def _native_pair() -> Pair:
     extension: Any = importlib.import_module("rundiff._native")
-    from rundiff.signing.signable import present_fields
+    from rundiff.signing.signable import names_survive, present_fields
 
     def sign_pair(
         batch: pa.RecordBatch, fields: tuple[Sequence[str], Sequence[str]], key: SigningKey | None = None
     ) -> tuple[SignedBatch, SignedBatch]:
         keys, data = (present_fields(batch.schema, names) for names in fields)
-        secret = None if key is None else key.secret
         wanted = list(dict.fromkeys([*keys, *data]))
+        if not names_survive(batch.schema, wanted):
+            return sign(batch, keys, key), sign(batch, data, key)
+        secret = None if key is None else key.secret
         key_signatures, data_signatures, bad = extension.sign2(batch.select(wanted), keys, data, secret)
         unsignable = [Unsignable(*entry) for entry in bad]
         return SignedBatch(pa.array(key_signatures)), SignedBatch(pa.array(data_signatures), unsignable)
@@ -103,12 +105,14 @@ def _native() -> Signer | None:
 
     # Registers rundiff.cbor, and refuses what has no signature in the same words as the other signer.
     from rundiff.signing import mixed  # noqa: F401
-    from rundiff.signing.signable import present_fields
+    from rundiff.signing.signable import names_survive, present_fields
 
     def sign_natively(
         batch: pa.RecordBatch, fields: Sequence[str], key: SigningKey | None = None
     ) -> SignedBatch:
         names = present_fields(batch.schema, fields)
+        if not names_survive(batch.schema, names):
+            return _python()(batch, names, key)
         secret = None if key is None else key.secret
         signatures, unsignable = extension.sign(batch.select(names), names, secret)
         return SignedBatch(pa.array(signatures), [Unsignable(*entry) for entry in unsignable])

@@ -10,7 +10,7 @@ import pyarrow.types as pt
 
 from rundiff.errors import ConfigurationError
 
-__all__ = ["KNOWN_EXTENSIONS", "present_fields"]
+__all__ = ["KNOWN_EXTENSIONS", "names_survive", "present_fields"]
 
 KNOWN_EXTENSIONS = frozenset({"arrow.uuid", "arrow.json", "arrow.bool8", "rundiff.cbor"})
 
@@ -57,6 +57,25 @@ def present_fields(schema: pa.Schema, fields: Sequence[str]) -> list[str]:
                 )
             present.append(name)
     return present
+
+
+def names_survive(schema: pa.Schema, fields: Sequence[str]) -> bool:
+    """Say whether the names inside nested fields come through Arrow's C data interface as they are.
+
+    It hands names over as C strings, which end at the first NUL
+    (https://arrow.apache.org/docs/format/CDataInterface.html#structure-definitions).
+    """
+    kinds = (schema.field(name).type for name in fields)
+    return not any(_holds_nul(kind) for kind in kinds if pt.is_nested(kind) or pt.is_dictionary(kind))
+
+
+def _holds_nul(kind: pa.DataType) -> bool:
+    if pt.is_dictionary(kind) or pt.is_run_end_encoded(kind):
+        return _holds_nul(kind.value_type)
+    if isinstance(kind, pa.BaseExtensionType) or not pt.is_nested(kind):
+        return False
+    members = [kind.field(number) for number in range(kind.num_fields)]
+    return any("\0" in member.name or _holds_nul(member.type) for member in members)
 
 
 def _refused(field: pa.Field) -> str | None:
