@@ -20,6 +20,7 @@ import msgspec
 import pyarrow as pa
 
 from rundiff.destinations.contract import Capabilities, ChangeBatch, Delivered, NotWritten, Position, Target
+from rundiff.destinations.http_answers import GONE, outcomes
 from rundiff.destinations.http_bodies import Maker, Unfit, body_maker, path_maker
 from rundiff.destinations.kinds import kind_of
 from rundiff.destinations.objects import write_records
@@ -34,7 +35,6 @@ _LEAST_BATCH = 200
 """Records between two acknowledgements, which are what a broken delivery repeats at most."""
 _UNKNOWN_IN_A_ROW = 3
 """So many requests without a known outcome say that it is the server, and not the record."""
-_GONE = (404, 410)
 
 
 def open_api(options: DestinationOptions) -> HttpDestination:
@@ -294,7 +294,7 @@ class HttpDestination:
             return _Outcome([NotWritten(sequence=sequence, error=str(error), unknown=True)], silent=True)
         except DestinationError as error:
             return _Outcome(stopped=str(error))
-        if answer.ok or (action is Action.DELETE and answer.status in _GONE):
+        if answer.ok or (action is Action.DELETE and answer.status in GONE):
             return _Outcome()
         if action is Action.CREATE and answer.status == 404:
             return _Outcome(stopped=f"there is nothing at {self.identity} to POST to ({answer.reason})")
@@ -322,7 +322,7 @@ class HttpDestination:
             return
         if answer.ok:
             try:
-                outcome.aside += _outcomes((answer.status, answer.body), sequences, run, deleted=deleted)
+                outcome.aside += outcomes((answer.status, answer.body), sequences, run, deleted=deleted)
             except DestinationError as error:
                 outcome.stopped = str(error)
         elif answer.status == 404:
@@ -377,44 +377,6 @@ def _fields(records: pa.RecordBatch) -> list[Mapping[str, Any]]:
     data = json_text(records.column("data")).to_pylist()
     keys = json_text(records.column("primary_key")).to_pylist()
     return [decode(whole) or decode(key) for whole, key in zip(data, keys, strict=True)]
-
-
-def _outcomes(
-    answer: tuple[int, bytes], sequences: list[int], run: str, *, deleted: bool
-) -> list[NotWritten]:
-    """Read what a server says of each record of a request: an array, alone or under `results`.
-
-    An entry belongs to the record of its `idempotency_key`, or else of its place. It has a `status` (as
-    of HTTP) or `ok`, and perhaps an `error`. Without entries a 2xx speaks for all records, but 207 does not.
-    """
-    status, body = answer
-    try:
-        said: Any = msgspec.json.decode(body) if body.strip() else None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        said = None
-    if isinstance(said, dict):
-        said = said.get("results")
-    if not isinstance(said, list) or not all(isinstance(entry, dict) for entry in said):
-        if status == 207:
-            raise DestinationError("the server answered 207, but names no outcome of each record")
-        return []
-    named = {f"{run}/{n}": n for n in sequences}
-    if not any("idempotency_key" in entry for entry in said) and len(said) != len(sequences):
-        raise DestinationError(
-            f"the server tells the outcome of {len(said)} records, but {len(sequences)} were sent"
-        )
-    aside = []
-    for place, entry in enumerate(said):
-        sequence = named.get(entry["idempotency_key"]) if "idempotency_key" in entry else sequences[place]
-        verdict = entry.get("status", 200 if entry.get("ok", True) else 400)
-        code = verdict if isinstance(verdict, int) else 200
-        if sequence is None or 200 <= code < 300 or (deleted and code in _GONE):
-            continue
-        words = entry.get("error") or entry.get("message") or entry.get("detail")
-        error = f"the server answered {code}" + (f": {words[:200]}" if isinstance(words, str) else "")
-        unknown = code in (408, 425, 429) or code >= 500
-        aside.append(NotWritten(sequence=sequence, error=error, unknown=unknown))
-    return aside
 
 
 def _secret(variable: str | None) -> str | None:

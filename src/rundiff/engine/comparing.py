@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from rundiff.baseline.baseline import Baseline
-from rundiff.baseline.columns import as_struct, conform, unify_types
+from rundiff.baseline.columns import as_struct
 from rundiff.baseline.order import Halves, first_of_group, words
 from rundiff.compare.conflicts import NO_WINNER, QUARANTINED, Candidates, Strategy, resolve
 from rundiff.compare.decision import Decision, decide
@@ -24,6 +23,7 @@ from rundiff.compare.scopes import among, judge_misses
 from rundiff.compare.seen import Seen
 from rundiff.engine.ahead import ahead
 from rundiff.engine.changeset import ENTRIES, Aside, write_entries
+from rundiff.engine.contests import Implied, chooser, content_numbers, contest_of, ranks
 from rundiff.engine.existing import without_existing
 from rundiff.engine.log import CREATES, UPDATES, LogWriter, log_schema
 from rundiff.engine.previous import PreviousRecords, changed_fields
@@ -51,8 +51,6 @@ __all__ = [
 CHUNK = 1 << 17
 PREFETCH = 1 << 19
 """As many former records are kept in memory at most; more are read range by range."""
-LAST = 1 << 62
-"""A rank after all others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +198,7 @@ def find_changes(work: Comparing, spool: Spool, read: Read) -> Found:
         pa.struct([data_type.field(name) for name in work.primary_key]) if spool.rows else pa.struct([])
     )
     schema = log_schema(key_type, data_type)
-    contest = _contest(read)
+    contest = contest_of(read)
     extras: list[pa.RecordBatch] = []
     with LogWriter(work.folder / CREATES) as creates, LogWriter(work.folder / UPDATES) as updates:
         for rows in ahead(spool.ranges()):
@@ -249,22 +247,10 @@ def _whole(kind: pa.StructType, fields: Mapping[str, pa.DataType]) -> pa.StructT
     )
 
 
-def _contest(read: Read) -> tuple[npt.NDArray[np.int64], pa.ChunkedArray] | None:
-    if not read.contest.positions:
-        return None
-    kind = pa.null()
-    for values in read.contest.values:
-        kind = unify_types(kind, values.type)
-    return (
-        np.concatenate(read.contest.positions),
-        pa.chunked_array([conform(values, kind) for values in read.contest.values], kind),
-    )
-
-
 def _winners(
     work: Comparing,
     rows: pa.RecordBatch,
-    contest: tuple[npt.NDArray[np.int64], pa.ChunkedArray] | None,
+    contest: Implied | None,
     found: Found,
 ) -> dict[Decision, npt.NDArray[np.int64]]:
     """Resolve the candidates of one range; give the winning rows by decision."""
@@ -282,14 +268,14 @@ def _winners(
     first = first_of_group(keys)
     candidates = Candidates(
         first=first,
-        content=_content(rows, first),
+        content=content_numbers(rows, first),
         same=match == Match.SAME,
         implied=implied,
         known=known,
-        **_ranks(work.strategy, rows, contest),
+        **ranks(work.strategy, rows, contest),
     )
     function = work.policies.on_conflict
-    choose = _chooser(function, rows) if callable(function) else None
+    choose = chooser(function, rows) if callable(function) else None
     resolution = resolve(candidates, work.strategy, choose)
     found.duplicates += resolution.duplicates
     if resolution.duplicates:
@@ -334,90 +320,6 @@ def _note_duplicates(work: Comparing, rows: pa.RecordBatch, candidates: Candidat
     found.duplicate_samples += [
         f"key {text}: identical records" for text in key_texts(keys.take(pa.array(sample)).to_pylist())
     ]
-
-
-def _content(rows: pa.RecordBatch, first: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Number the data signatures of keys with several candidates; equal numbers, equal data."""
-    content = np.zeros(len(first), dtype=np.int64)
-    repeated = ~first
-    if not repeated.any():
-        return content
-    shared = repeated.copy()
-    shared[:-1] |= repeated[1:]
-    at = np.flatnonzero(shared)
-    data = words(rows.column("data_signature"))[at]
-    order = np.lexsort((data[:, 3], data[:, 2], data[:, 1], data[:, 0]))
-    numbers = np.empty(len(at), dtype=np.int64)
-    numbers[order] = np.cumsum(first_of_group(data[order]))
-    content[at] = numbers
-    return content
-
-
-def _ranks(
-    strategy: Strategy, rows: pa.RecordBatch, contest: tuple[npt.NDArray[np.int64], pa.ChunkedArray] | None
-) -> dict[str, npt.NDArray[np.int64]]:
-    """For `max:FIELD` and `min:FIELD`: rank the candidates and the implied ones together."""
-    if strategy.field is None:
-        return {}
-    data = rows.column("data")
-    index = data.type.get_field_index(strategy.field)
-    if index < 0:
-        raise PolicyViolation(
-            f"on_conflict = {strategy.kind}:{strategy.field} names a field that the source does not have"
-        )
-    values = data.field(index)
-    position = rows.column("position").to_numpy()
-    at = np.empty(0, dtype=np.int64)
-    if contest is not None:
-        wanted = np.isin(contest[0], position[position >= 0])
-        at = contest[0][wanted]
-        others = contest[1].filter(pa.array(wanted)).combine_chunks()
-        kind = unify_types(values.type, others.type)
-        values = pa.concat_arrays([conform(values, kind), conform(others, kind)])
-    if pa.types.is_null(values.type):
-        # No candidate has a value: all rank alike.
-        values = values.cast(pa.int64())
-    try:
-        ranks = pc.rank(values, sort_keys="ascending", tiebreaker="dense")
-    except (pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowInvalid) as error:
-        raise PolicyViolation(
-            f"on_conflict = {strategy.kind}:{strategy.field} can't order values of type {values.type}; "
-            "choose a field of numbers, text or times"
-        ) from error
-    rank = ranks.to_numpy().astype(np.int64)
-    # A record without the field loses against any with it.
-    rank[values.is_null().to_numpy(zero_copy_only=False)] = 0 if strategy.kind == "max" else LAST
-    own, extra = rank[: len(position)], rank[len(position) :]
-    worst = -1 if strategy.kind == "max" else LAST + 1
-    implied_rank = np.full(len(position), worst, dtype=np.int64)
-    if len(at):
-        unique, inverse = np.unique(at, return_inverse=True)
-        best = np.full(len(unique), worst, dtype=np.int64)
-        (np.maximum if strategy.kind == "max" else np.minimum).at(best, inverse, extra)
-        place = np.searchsorted(unique, position)
-        place[place == len(unique)] = 0
-        hit = unique[place] == position
-        implied_rank[hit] = best[place[hit]]
-    return {"rank": own, "implied_rank": implied_rank}
-
-
-def _chooser(
-    function: Callable[[list[dict[str, Any]]], dict[str, Any]], rows: pa.RecordBatch
-) -> Callable[[int, int], int]:
-    data = rows.column("data")
-
-    def choose(start: int, stop: int) -> int:
-        records = data.slice(start, stop - start).to_pylist()
-        answer = function([dict(record) for record in records])
-        for index in range(len(records) - 1, -1, -1):
-            if records[index] == answer:
-                return start + index
-        raise PolicyViolation(
-            "the function of on_conflict returned a record that is none of those it was given; "
-            "return one of them unchanged"
-        )
-
-    return choose
 
 
 def _note_conflicts(
