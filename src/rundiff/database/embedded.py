@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-
-from rundiff.database.contract import Acknowledged, Failure, Held, Sealed, StoredRun, StoredSync
+from rundiff.database.contract import Acknowledged, Failure, StoredRun, StoredSync
+from rundiff.database.embedded_file import SCHEMA_VERSION, open_file, transaction
+from rundiff.database.embedded_rows import as_json, failure_of, run_of, sync_of
 from rundiff.database.joined import JoinedTables, Statements
 from rundiff.database.logs import FolderLog, LogFolders, LogFormat, WriteLog
 from rundiff.errors import Fenced, StorageError, SyncBusy
@@ -26,12 +24,8 @@ from rundiff.model import RunKind, RunStatus
 
 __all__ = ["SCHEMA_VERSION", "EmbeddedDatabase"]
 
-SCHEMA_VERSION = 2
-_SINCE = {1: "-- Since version 2"}
-"""Where the schema's later parts begin, by the version that lacks them."""
 T = TypeVar("T")
 
-_LOCK_SECONDS = 30.0
 _UNFINISHED = (RunStatus.READING, RunStatus.SEALED, RunStatus.DELIVERING)
 
 
@@ -45,55 +39,7 @@ class EmbeddedDatabase:
         self.path = path
         names = {"joined": "joined_runs", "shares_of": "shares", "syncs": "syncs", "runs": "runs"}
         self.joined = JoinedTables(**names, transact=self._for_sync, now=self.now)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # One connection for all threads of a process, which take turns by sqlite3's own lock.
-            self._db = sqlite3.connect(
-                path, isolation_level=None, check_same_thread=False, timeout=_LOCK_SECONDS
-            )
-            self._db.row_factory = sqlite3.Row
-            self._use_wal()
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA foreign_keys=ON")
-            self._migrate()
-        except (sqlite3.Error, OSError) as error:
-            raise StorageError(
-                f"the database {path} can't be opened ({error}); check that its folder is writable and on "
-                "a local disk"
-            ) from error
-
-    def _use_wal(self) -> None:
-        deadline = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                self._db.execute("PRAGMA journal_mode=WAL")
-            except sqlite3.OperationalError as error:
-                # The switch needs the file alone, and of all statements it does not wait for that.
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
-            else:
-                return
-
-    def _migrate(self) -> None:
-        found = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if found == SCHEMA_VERSION:
-            return
-        if found > SCHEMA_VERSION:
-            self._db.close()
-            raise StorageError(
-                f"{self.path} was written by a newer Rundiff (schema {found}, this one knows "
-                f"{SCHEMA_VERSION}); upgrade Rundiff"
-            )
-        with self._transaction():
-            # Another process may have made the tables since.
-            found = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if found < SCHEMA_VERSION:
-                schema = files("rundiff.database").joinpath("schema.sql").read_text()
-                for statement in schema[schema.index(_SINCE[found]) if found else 0 :].split(";\n"):
-                    if statement.strip():
-                        self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        self._db = open_file(path)
 
     @property
     def place(self) -> str:
@@ -120,27 +66,14 @@ class EmbeddedDatabase:
     @contextmanager
     def _transaction(self, sync_id: str | None = None, token: int | None = None) -> Iterator[None]:
         """One transaction that sees no other's, refused if a higher token was given out."""
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                if token is not None:
-                    row = self._db.execute("SELECT token FROM syncs WHERE sync_id = ?", [sync_id]).fetchone()
-                    if row is None or row[0] != token:
-                        raise Fenced(
-                            "another run has taken this sync over; this one stops and its result is not used"
-                        )
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                # SQLite may have ended the transaction itself, as it does when the disk is full.
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-        except sqlite3.Error as error:
-            raise StorageError(
-                f"the database {self.path} can't be written ({error}); free disk space or mend its "
-                "permissions, then run again"
-            ) from error
+        with transaction(self._db, self.path):
+            if token is not None:
+                row = self._db.execute("SELECT token FROM syncs WHERE sync_id = ?", [sync_id]).fetchone()
+                if row is None or row[0] != token:
+                    raise Fenced(
+                        "another run has taken this sync over; this one stops and its result is not used"
+                    )
+            yield
 
     def _rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
         try:
@@ -153,15 +86,15 @@ class EmbeddedDatabase:
     def find(self, name: str) -> StoredSync | None:
         """Find a sync by its name."""
         rows = self._rows("SELECT * FROM syncs WHERE name = ?", name)
-        return _sync(rows[0]) if rows else None
+        return sync_of(rows[0]) if rows else None
 
     def get(self, sync_id: str) -> StoredSync:
         """Give a sync that exists."""
-        return _sync(self._rows("SELECT * FROM syncs WHERE sync_id = ?", sync_id)[0])
+        return sync_of(self._rows("SELECT * FROM syncs WHERE sync_id = ?", sync_id)[0])
 
     def syncs(self) -> Sequence[StoredSync]:
         """List all syncs by name."""
-        return [_sync(row) for row in self._rows("SELECT * FROM syncs ORDER BY name")]
+        return [sync_of(row) for row in self._rows("SELECT * FROM syncs ORDER BY name")]
 
     def create(self, sync: StoredSync) -> StoredSync:
         """Store a new sync; if one of that name exists already, give that one."""
@@ -221,7 +154,7 @@ class EmbeddedDatabase:
                 done and done.run,
                 done and done.sequence,
                 done and done.marker,
-                _json(sync.held),
+                as_json(sync.held),
                 sync.sync_id,
             ],
         )
@@ -301,7 +234,7 @@ class EmbeddedDatabase:
                 run.finished_at and run.finished_at.isoformat(),
                 json.dumps(run.result),
                 json.dumps(run.details),
-                _json(run.sealed),
+                as_json(run.sealed),
                 run.manifest,
                 run.sync_id,
                 run.run,
@@ -335,7 +268,7 @@ class EmbeddedDatabase:
     def run(self, sync_id: str, run: int) -> StoredRun | None:
         """Find a run."""
         rows = self._rows("SELECT * FROM runs WHERE sync_id = ? AND run = ?", sync_id, run)
-        return _run(rows[0]) if rows else None
+        return run_of(rows[0]) if rows else None
 
     def runs(self, sync_id: str | None = None, limit: int | None = None) -> Sequence[StoredRun]:
         """List runs, newest first."""
@@ -346,7 +279,7 @@ class EmbeddedDatabase:
             rows = self._rows(
                 "SELECT * FROM runs WHERE sync_id = ? ORDER BY run DESC LIMIT ?", sync_id, count
             )
-        return [_run(row) for row in rows]
+        return [run_of(row) for row in rows]
 
     def unfinished(self, sync_id: str) -> Sequence[StoredRun]:
         """List runs that are reading, sealed or delivering, oldest first."""
@@ -355,7 +288,7 @@ class EmbeddedDatabase:
             sync_id,
             *map(str, _UNFINISHED),
         )
-        return [_run(row) for row in rows]
+        return [run_of(row) for row in rows]
 
     # Failures
 
@@ -409,7 +342,7 @@ class EmbeddedDatabase:
         rows = self._rows(
             f"SELECT * FROM failures WHERE sync_id = ? AND {where} ORDER BY run, sequence", sync_id, value
         )
-        return [msgspec.convert({k: row[k] for k in row.keys()}, Failure, strict=False) for row in rows]  # noqa: SIM118 -- a Row iterates over its values
+        return [failure_of(row) for row in rows]
 
     def tables(self) -> Mapping[str, list[dict[str, Any]]]:
         """Give syncs, runs and failures as rows, for the SQL views."""
@@ -417,43 +350,3 @@ class EmbeddedDatabase:
             name: [dict(row) for row in self._rows(f"SELECT * FROM {name}")]
             for name in ("syncs", "runs", "failures")
         }
-
-
-def _json(value: msgspec.Struct | None) -> str | None:
-    return None if value is None else msgspec.json.encode(value).decode()
-
-
-def _sync(row: sqlite3.Row) -> StoredSync:
-    return StoredSync(
-        sync_id=row["sync_id"],
-        name=row["name"],
-        source=row["source"],
-        primary_key=tuple(json.loads(row["primary_key"])),
-        destination=row["destination"],
-        shared_table=bool(row["shared_table"]),
-        established=bool(row["established"]),
-        created_at=datetime.fromisoformat(row["created_at"]),
-        token=row["token"],
-        manifest=row["manifest"],
-        generation=row["generation"],
-        acknowledged=None
-        if row["acknowledged_run"] is None
-        else Acknowledged(row["acknowledged_run"], row["acknowledged_sequence"], row["acknowledged_marker"]),
-        held=None if row["held"] is None else msgspec.json.decode(row["held"], type=Held),
-    )
-
-
-def _run(row: sqlite3.Row) -> StoredRun:
-    return StoredRun(
-        sync_id=row["sync_id"],
-        run=row["run"],
-        kind=RunKind(row["kind"]),
-        status=RunStatus(row["status"]),
-        token=row["token"],
-        started_at=datetime.fromisoformat(row["started_at"]),
-        finished_at=row["finished_at"] and datetime.fromisoformat(row["finished_at"]),
-        result=json.loads(row["result"]),
-        details=json.loads(row["details"]),
-        sealed=None if row["sealed"] is None else msgspec.json.decode(row["sealed"], type=Sealed),
-        manifest=row["manifest"],
-    )
