@@ -228,6 +228,24 @@ def test_new_fields_are_adopted(world: World) -> None:
     assert [row["extra"] for row in world.held] == [None, 1, 9, None]
 
 
+@pytest.mark.parametrize("scope", ["incremental", "partition"])
+def test_a_new_field_that_a_run_of_a_part_met_first_is_still_new(world: World, scope: str) -> None:
+    rows = rows_of(3)
+    world.run(rows, partition_by=["v"])
+    wider = [{**row, "extra": row["id"] + 1} for row in rows]
+    for _ in range(2):
+        part = world.run(wider[:2], on_new_field="adopt", scope=scope, partition_by=["v"])
+        assert part.counts.updated == 0
+        assert "new field: extra; not compared until a full run adopts it" in part.warnings[-1]
+    with world.workspace() as workspace:
+        assert workspace.verify("s").drifted == 0
+    with pytest.raises(rundiff.PolicyViolation, match="new field extra"):
+        world.run(wider, on_new_field="fail", partition_by=["v"])
+    assert world.counts(wider, partition_by=["v"]) == (0, 3, 0, 0)
+    assert [row["extra"] for row in world.held] == [1, 2, 3]
+    assert world.counts(wider, partition_by=["v"]) == (0, 0, 0, 3)
+
+
 def test_new_fields_are_updates_by_default_where_they_have_a_value(world: World) -> None:
     rows = rows_of(4)
     world.run(rows)
@@ -326,6 +344,7 @@ def test_fields_that_a_policy_refused_are_accepted_once(world: World) -> None:
     with pytest.raises(rundiff.PolicyViolation, match="no longer has the field noisy") as caught:
         world.run(without)
     assert caught.value.fields == ("noisy",)
+    assert "a table's column stays, and its values become null" in str(caught.value)
     with world.workspace() as workspace:
         assert workspace.accept_schema("s") == ("noisy",)
     # A run of a part changes nothing of that.

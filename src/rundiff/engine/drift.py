@@ -99,6 +99,8 @@ class Settled:
     rule: Rule
     left_out: tuple[str, ...]
     """Fields that are known and not compared."""
+    waiting: frozenset[str]
+    """New fields that a full run is still to judge; they get no pin, so that they stay new until then."""
 
 
 def settle_rule(
@@ -131,7 +133,17 @@ def settle_rule(
             else f"{words}: other than at run {manifest.run}; this run did not read everything and goes on under "
             "the former rule, until a full run goes over to the one asked for"
         )
-    return Settled(rule, tuple(name for name in known if name not in compared))
+    waiting: frozenset[str] = frozenset()
+    if manifest is not None and former is not None and former.adopt and not former.twice:
+        waiting = frozenset(_new(read, manifest, rules))
+    return Settled(rule, tuple(name for name in known if name not in compared), waiting)
+
+
+def _new(read: Read, manifest: Manifest, rules: ReadingRules) -> list[str]:
+    """Give the fields to compare that have values now and had none in any run before."""
+    return [
+        name for name in rules.asked(list(read.fields)) if name in read.pins and name not in manifest.pins
+    ]
 
 
 def _settled_fields(
@@ -153,14 +165,14 @@ def _settled_fields(
         for name in manifest.fields
         if name not in read.fields and name in wanted and name in manifest.pins
     ]
-    new = [name for name in rules.asked(list(read.fields)) if name in read.pins and name not in manifest.pins]
+    new = _new(read, manifest, rules)
     policies, accepted = settings.policies, manifest.accepted
     if policies.on_dropped_field == "fail" and (gone := [name for name in dropped if name not in accepted]):
         raise _violation(
             gone,
             f"sync {settings.name}: the source no longer has the field{'s' * (len(gone) > 1)} "
             f"{', '.join(gone)}. Nothing was written. Mend the source, or run with --on-dropped-field "
-            "update to write all records without it",
+            "update to write all records without it; a table's column stays, and its values become null",
         )
     if policies.on_new_field == "fail" and (come := [name for name in new if name not in accepted]):
         raise _violation(

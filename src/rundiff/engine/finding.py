@@ -309,6 +309,7 @@ class Finder:
         before = {} if manifest is None else _pins(manifest, self._course().reach.scope)
         # Pins that records did not fit, such as a mistaken --types, are not to stick.
         pins = {**read.pins, **before} if read.unreadable else {**before, **read.pins}
+        pins = {name: pin for name, pin in pins.items() if name not in settled.waiting}
         aside = list(found.aside)
         aside += [
             Aside("the record has no valid key (on_invalid_key = quarantine)", text) for text in read.invalid
