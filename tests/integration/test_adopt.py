@@ -235,3 +235,23 @@ def test_rows_are_signed_by_the_rule_of_the_sync(sqlite: Tampered) -> None:
     rule: Any = {"normalize": {"name": "casefold"}, "exclude": ["at"]}
     flow(sqlite, rows, **rule).adopt()
     assert flow(sqlite, rows, **rule).run().counts.updated == 1
+
+
+def test_a_table_of_several_syncs_is_refused(sqlite: Tampered) -> None:
+    shared: Any = {"destination": sqlite.url, "into": "people", "shared_table": True}
+    ours = rundiff.Sync([{"id": 1}], "id", name="ours", **shared)
+    # Declared as shared, it may have rows that others are about to write.
+    sqlite.ask("CREATE TABLE people (id INTEGER PRIMARY KEY)", "INSERT INTO people VALUES (1)")
+    for dry_run in (True, False):
+        with pytest.raises(rundiff.ConfigurationError, match="--shared-table says that other syncs"):
+            ours.adopt(dry_run=dry_run)
+    theirs = rundiff.Sync([{"id": 2}, {"id": 3}], "id", name="theirs", **shared)
+    theirs.run()
+    for dry_run in (True, False):
+        with pytest.raises(rundiff.ConfigurationError, match="sync theirs delivers to it, too") as refused:
+            ours.adopt(dry_run=dry_run)
+        assert refused.value.exit_code == 2
+    # What the sentence advises leaves the rows of the other sync alone.
+    ours.run()
+    ours.run()
+    assert sqlite.ask("SELECT id FROM people ORDER BY id") == [(1,), (2,), (3,)]

@@ -24,6 +24,7 @@ from rundiff.baseline.order import SIGNATURE, argsort, first_of_group, words
 from rundiff.baseline.segments import FLAG_UNCERTAIN, entries
 from rundiff.database.contract import Acknowledged, StoredSync
 from rundiff.destinations.contract import Destination, Position, Readable, Target
+from rundiff.engine.adoptable import refuse_known, refuse_shared
 from rundiff.engine.changeset import ENTRIES, ChangeSet, Findings, write_entries
 from rundiff.engine.flow import failing
 from rundiff.engine.forming import preparation_of
@@ -38,7 +39,7 @@ from rundiff.engine.spelled import read_back
 from rundiff.engine.starting import start
 from rundiff.engine.verifying import readable
 from rundiff.engine.views import Progress
-from rundiff.errors import KeyFieldMissing, SourceError, StateChanged
+from rundiff.errors import KeyFieldMissing, SourceError
 from rundiff.model import BaselineState, Counts, RunKind, RunResult
 from rundiff.settings import SyncSettings
 from rundiff.signing import sign_both, signer_name
@@ -252,10 +253,11 @@ def adopt(session: Session, settings: SyncSettings, source: Source) -> RunResult
     """Make a first baseline of the destination's rows, in a run of its own that writes no row.
 
     Raises `StateChanged` if the sync has a baseline, `ConfigurationError` for destinations that can't be
-    read back, `DestinationError` if there is no table.
+    read back and for tables of several syncs, `DestinationError` if there is no table.
     """
     destination = readable(session.destination, session.sync.name)
-    _refuse_known(session.sync)
+    refuse_known(session.sync)
+    refuse_shared(session.backends, settings, (destination, session.target))
     execution = Execution.begin(session, RunKind.ADOPT, Baseline.empty())
     with failing(execution):
         started = start(session.backends, settings, (destination, session.target), session.sync)
@@ -282,13 +284,14 @@ def preview_adoption(
         there = readable(destination, settings.name)
         _, sync = refuse_other(backends, settings, destination, source.location)
         if sync is not None:
-            _refuse_known(sync)
+            refuse_known(sync)
             refuse_unfinished(backends, sync)
         target = Target(
             sync_id="" if sync is None else sync.sync_id,
             sync=settings.name,
             primary_key=settings.primary_key,
         )
+        refuse_shared(backends, settings, (destination, target))
         start(backends, settings, (destination, target), sync)
         work = _Adopting(backends, settings, source, there, target)
         changes = work.found(folder, sync, str(BaselineState.FIRST))
@@ -296,11 +299,3 @@ def preview_adoption(
     finally:
         destination.close()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _refuse_known(sync: StoredSync) -> None:
-    if sync.manifest is not None:
-        raise StateChanged(
-            f"sync {sync.name} has a baseline already, and goes on from it; `rundiff verify {sync.name}` compares it "
-            f"with the destination. To start from what the destination holds instead, `rundiff reset {sync.name}` first"
-        )

@@ -1,0 +1,53 @@
+"""When a table's rows can't be taken over: the sync has a baseline, or some rows may be another sync's."""
+
+from __future__ import annotations
+
+from rundiff.database.contract import StoredSync
+from rundiff.destinations.contract import Destination, Target
+from rundiff.engine.session import Backends, StoredDestination
+from rundiff.errors import ConfigurationError, StateChanged
+from rundiff.settings import SyncSettings
+
+__all__ = ["refuse_known", "refuse_shared"]
+
+
+def refuse_known(sync: StoredSync) -> None:
+    """Raise `StateChanged` for a sync that has a baseline."""
+    if sync.manifest is not None:
+        raise StateChanged(
+            f"sync {sync.name} has a baseline already, and goes on from it; `rundiff verify {sync.name}` compares it "
+            f"with the destination. To start from what the destination holds instead, `rundiff reset {sync.name}` first"
+        )
+
+
+def refuse_shared(backends: Backends, settings: SyncSettings, where: tuple[Destination, Target]) -> None:
+    """Raise `ConfigurationError` for a table that other syncs deliver to, or may: whose rows are whose?
+
+    Every adopted row that the source does not have is deleted by the next complete run, so another sync's
+    rows would be lost.
+    """
+    destination, target = where
+    why = "--shared-table says that other syncs write to it, too"
+    others = [
+        other for other in backends.database.syncs() if other.established and other.name != settings.name
+    ]
+    marked = set(destination.strangers(target)) if others else set()
+    theirs = [
+        other.name
+        for other in others
+        # A mark tells of those, too, that name the same place in other words.
+        if other.sync_id in marked or _place(other) == destination.identity.partition("?mode=")[0]
+    ]
+    if theirs:
+        why = f"sync {', '.join(theirs[:5])} delivers to it, too"
+    elif not settings.destination.shared_table:
+        return
+    raise ConfigurationError(
+        f"sync {settings.name}: the table {destination.identity} can't be adopted: {why}, so whose its rows are can't "
+        "be told, and the next run would delete those of others. Nothing was changed. Begin with `rundiff sync` "
+        "instead: a first run writes over rows of the same keys, and leaves all others alone"
+    )
+
+
+def _place(sync: StoredSync) -> str:
+    return StoredDestination.decode(sync.destination).place
