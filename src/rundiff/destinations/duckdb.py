@@ -37,10 +37,13 @@ _MERGED = '"temp"."main"."_rundiff_merged"'
 _ARRIVED = "_rundiff_arrived"
 _READ_ROWS = 65_536
 
-_IN_PLACE = ("UPDATE {table} AS t SET {sets} FROM {stage} AS s WHERE {join}",)
+_IN_PLACE = ("UPDATE {table} AS _rundiff_t SET {sets} FROM {stage} AS _rundiff_s WHERE {join}",)
 _REWRITE = (
-    f"CREATE TEMP TABLE {_MERGED} AS SELECT {{merged}} FROM {{stage}} AS s JOIN {{table}} AS t ON {{join}}",
-    "DELETE FROM {table} WHERE ({key}) IN (SELECT {staged_key} FROM {stage} AS s){only}",
+    (
+        f"CREATE TEMP TABLE {_MERGED} AS SELECT {{merged}} "
+        "FROM {stage} AS _rundiff_s JOIN {table} AS _rundiff_t ON {join}"
+    ),
+    "DELETE FROM {table} WHERE ({key}) IN (SELECT {staged_key} FROM {stage} AS _rundiff_s){only}",
     f"INSERT INTO {{table}} ({{all_columns}}) SELECT * FROM {_MERGED}",
     f"DROP TABLE {_MERGED}",
 )
@@ -86,7 +89,7 @@ DIALECT = Dialect(
     type_for=type_for,
     holds=holds,
     update=_update,
-    delete="DELETE FROM {table} WHERE ({key}) IN (SELECT {staged_key} FROM {stage} AS s)",
+    delete="DELETE FROM {table} WHERE ({key}) IN (SELECT {staged_key} FROM {stage} AS _rundiff_s)",
     told=told,
 )
 

@@ -67,9 +67,11 @@ class Writing:
 
     def find(self, keys: Mapping[str, pa.Array]) -> list[int]:
         """Give the numbers of the keys that the table holds, from 0 on."""
+        if self.mode is Mode.HISTORY and self._fold(CURRENT) not in self.shape.columns:
+            return []  # a table that never had a history: none of its rows is a current version
         statements = self._staged(keys)
         found = self.connection.rows(
-            statements.fill("SELECT s.n FROM {stage} AS s WHERE EXISTS (SELECT 1 {there})")
+            statements.fill("SELECT _rundiff_s.n FROM {stage} AS _rundiff_s WHERE EXISTS (SELECT 1 {there})")
         )
         self.connection.unstage()
         return [row[0] for row in found]
@@ -131,14 +133,14 @@ class Writing:
             matched = self.connection.execute(statements.fill(updates[0]))
         else:
             [(matched,)] = self.connection.rows(
-                statements.fill("SELECT count(*) FROM {stage} AS s WHERE EXISTS (SELECT 1 {there})")
+                statements.fill("SELECT count(*) FROM {stage} AS _rundiff_s WHERE EXISTS (SELECT 1 {there})")
             )
             for template in updates if matched else ():
                 self.connection.execute(statements.fill(template))
         if matched < count:
             self.connection.execute(
                 statements.fill(
-                    "INSERT INTO {table} ({columns}) SELECT {staged} FROM {stage} AS s "
+                    "INSERT INTO {table} ({columns}) SELECT {staged} FROM {stage} AS _rundiff_s "
                     "WHERE NOT EXISTS (SELECT 1 {there})"
                 )
             )
@@ -158,7 +160,10 @@ class Writing:
 
 @dataclass(frozen=True, slots=True)
 class _Statements:
-    """What the templates of a dialect are filled with."""
+    """What the templates of a dialect are filled with.
+
+    The aliases are names that no column has: DuckDB takes `s.c0` for a member of the table's column `s`.
+    """
 
     writing: Writing
     stage: str
@@ -179,31 +184,34 @@ class _Statements:
             for column in writing.shape.columns.values()
             if column.name not in ours and not column.generated
         ]
-        sets = [f"{quote(name)} = s.c{n}" for n, name in enumerate(ours) if n >= width]
+        sets = [f"{quote(name)} = _rundiff_s.c{n}" for n, name in enumerate(ours) if n >= width]
         # Of a key's versions only the last one is ever written to.
         current = quote(CURRENT) if writing.mode is Mode.HISTORY else None
-        join = self._join(self.columns[:width]) + (f" AND t.{current}" if current else "")
+        join = self._join(self.columns[:width]) + (f" AND _rundiff_t.{current}" if current else "")
         return template.format(
             table=writing.located,
             stage=self.stage,
             join=join,
-            there=f"FROM {writing.located} AS t WHERE {join}",
+            there=f"FROM {writing.located} AS _rundiff_t WHERE {join}",
             sets=", ".join(sets),
-            table_sets=", ".join(f"t.{item}" for item in sets),
+            table_sets=", ".join(f"_rundiff_t.{item}" for item in sets),
             only=f" AND {current}" if current else "",
             columns=", ".join(map(quote, ours)),
-            staged=", ".join(f"s.c{n}" for n in range(len(ours))),
+            staged=", ".join(f"_rundiff_s.c{n}" for n in range(len(ours))),
             all_columns=", ".join(map(quote, [*ours, *others])),
-            merged=", ".join([f"s.c{n}" for n in range(len(ours))] + [f"t.{quote(name)}" for name in others]),
+            merged=", ".join(
+                [f"_rundiff_s.c{n}" for n in range(len(ours))]
+                + [f"_rundiff_t.{quote(name)}" for name in others]
+            ),
             key=", ".join(map(quote, ours[:width])),
-            staged_key=", ".join(f"s.c{n}" for n in range(width)),
+            staged_key=", ".join(f"_rundiff_s.c{n}" for n in range(width)),
         )
 
     def _join(self, columns: Sequence[Column]) -> str:
         # The stage stands on the left: SQLite compares by the left side's collation, which is exact there.
         parts = []
         for n, column in enumerate(columns):
-            staged, stored = f"s.c{n}", f"t.{quote(column.name)}"
+            staged, stored = f"_rundiff_s.c{n}", f"_rundiff_t.{quote(column.name)}"
             parts.append(f"{staged} = {stored}")  # finds the row by its index, exact or not
             if not column.exact:
                 parts.append(self.writing.dialect.same.format(staged=staged, stored=stored))

@@ -45,7 +45,7 @@ def current_rows(
                 "rows: name another table with --into, or choose another --mode."
             )
     columns = [shape.columns[dialect.fold(name)] for name in fields]
-    told = [dialect.told(column.type).format(column=f"t.{quote(column.name)}") for column in columns]
+    told = [dialect.told(column.type).format(column=f"_rundiff_t.{quote(column.name)}") for column in columns]
     keys = [quote(shape.columns[dialect.fold(name)].name) for name in key]
     tail = _tail(located, mode, keys, soft=dialect.fold(DELETED_AT) in shape.columns)
     for arrays in connection.stream(told, tail):
@@ -54,19 +54,19 @@ def current_rows(
 
 def _tail(located: str, mode: Mode, keys: Sequence[str], *, soft: bool) -> str:
     if mode is Mode.SOFT_DELETE and soft:
-        return f"FROM {located} AS t WHERE t.{quote(DELETED_AT)} IS NULL"
+        return f"FROM {located} AS _rundiff_t WHERE _rundiff_t.{quote(DELETED_AT)} IS NULL"
     if mode is Mode.HISTORY:
-        return f"FROM {located} AS t WHERE t.{quote(CURRENT)}"
+        return f"FROM {located} AS _rundiff_t WHERE _rundiff_t.{quote(CURRENT)}"
     if mode is Mode.APPEND:
         # Rows that others put there have no place among the runs: they count as the oldest.
-        order = ", ".join(f"coalesce(v.{quote(name)}, 0) DESC" for name in (RUN, SEQUENCE))
-        parted = ", ".join(f"v.{key}" for key in keys)
+        order = ", ".join(f"coalesce(_rundiff_v.{quote(name)}, 0) DESC" for name in (RUN, SEQUENCE))
+        parted = ", ".join(f"_rundiff_v.{key}" for key in keys)
         return (
-            f"FROM (SELECT v.*, row_number() OVER (PARTITION BY {parted} ORDER BY {order}) AS {_PLACE} "
-            f"FROM {located} AS v) AS t WHERE t.{_PLACE} = 1 "
-            f"AND coalesce(t.{quote(ACTION)}, '') <> '{Action.DELETE}'"
+            f"FROM (SELECT _rundiff_v.*, row_number() OVER (PARTITION BY {parted} ORDER BY {order}) AS {_PLACE} "
+            f"FROM {located} AS _rundiff_v) AS _rundiff_t WHERE _rundiff_t.{_PLACE} = 1 "
+            f"AND coalesce(_rundiff_t.{quote(ACTION)}, '') <> '{Action.DELETE}'"
         )
-    return f"FROM {located} AS t"
+    return f"FROM {located} AS _rundiff_t"
 
 
 def echoed(
@@ -77,8 +77,8 @@ def echoed(
     Works within a transaction, and leaves nothing. Raises `RecordsRefused` if a column can't take a value.
     """
     stage = connection.stage(columns, records.columns, 0)
-    told = [dialect.told(column.type).format(column=f"s.c{n}") for n, column in enumerate(columns)]
-    parts = list(connection.stream(told, f"FROM {stage} AS s ORDER BY s.n"))
+    told = [dialect.told(column.type).format(column=f"_rundiff_s.c{n}") for n, column in enumerate(columns)]
+    parts = list(connection.stream(told, f"FROM {stage} AS _rundiff_s ORDER BY _rundiff_s.n"))
     connection.unstage()
     arrays = [pa.concat_arrays([part[n] for part in parts]) for n in range(len(columns))]
     return pa.RecordBatch.from_arrays(arrays, records.schema.names)

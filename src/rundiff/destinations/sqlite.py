@@ -123,8 +123,8 @@ DIALECT = Dialect(
     retype=None,
     type_for=_type_for,
     holds=_holds,
-    update=lambda _: ("UPDATE {table} AS t SET {sets} FROM {stage} AS s WHERE {join}",),
-    delete="DELETE FROM {table} WHERE ({key}) IN (SELECT {staged_key} FROM {stage} AS s)",
+    update=lambda _: ("UPDATE {table} AS _rundiff_t SET {sets} FROM {stage} AS _rundiff_s WHERE {join}",),
+    delete="DELETE FROM {table} WHERE ({key}) IN (SELECT {staged_key} FROM {stage} AS _rundiff_s)",
     # Each value has a type of its own: they are spelled here, not by SQLite.
     told=lambda _: "{column}",
     # Names of indexes are shared by the whole file.

@@ -267,3 +267,22 @@ def test_files_of_any_name(tmp_path: Path, stem: str) -> None:
     destination.deliver(TARGET, change_batch([{"id": 2, "v": "b"}], "delete", first=4), at)
     destination.close()
     assert run(tmp_path / f"{stem}.db", "SELECT * FROM people") == [(1, "c")]
+
+
+@pytest.mark.parametrize("name", ["s", "t", "v"])
+@pytest.mark.parametrize("mode", ["mirror", "append", "history", "soft_delete"])
+def test_struct_columns_of_others_are_no_aliases(path: Path, mode: str, name: str) -> None:
+    """DuckDB reads `s.c0` as the member `c0` of a column `s` before it looks for an alias."""
+    run(path, f"CREATE TABLE people (id INT, n VARCHAR, {name} STRUCT(c0 INT, id INT, n VARCHAR))")
+    run(path, "INSERT INTO people VALUES (100, 'other', {'c0': 100, 'id': 100, 'n': 'x'}) RETURNING id")
+    opened = open_destination(DestinationOptions(url=f"duckdb:///{path}", into="people", mode=mode))
+    keys = pa.RecordBatch.from_pydict({"id": pa.array([1, 2], pa.int32())})
+    assert opened.existing_keys(TARGET, keys).to_pylist() == [False, False]
+    table = pa.table({"id": pa.array([1, 2], pa.int32()), "n": ["a", "b"]})
+    deliver(opened, table)
+    at = Position(run=1, sequence=2)
+    changed = pa.table({"id": pa.array([2], pa.int32()), "n": ["B"]})
+    opened.deliver(TARGET, change_batch(changed, "update", first=3), at)
+    opened.close()
+    found = run(path, "SELECT id, n FROM people ORDER BY id, n")
+    assert {(1, "a"), (2, "B"), (100, "other")} <= set(found)
