@@ -153,7 +153,7 @@ def test_a_record_that_was_never_written_by_rundiff_is_written_when_it_comes_bac
         path.unlink()
     world.run(rows, on_lost_baseline="rebaseline")
     result = world.run(rows[:2], exclude=["noisy"], delete_after_misses=2)
-    assert "1 records that were not read or differ are in no write log" in " ".join(result.warnings)
+    assert "1 record that was not read or differs is in no write log" in " ".join(result.warnings)
     assert world.counts(rows, exclude=["noisy"], delete_after_misses=2) == (0, 1, 0, 2)
 
 
@@ -267,6 +267,13 @@ def test_a_joined_run_refuses_another_rule_before_it_reads(world: World) -> None
         assert "several workers" in str(caught.value)
 
 
+def test_a_normaliser_of_a_glob_is_refused(world: World) -> None:
+    with pytest.raises(
+        rundiff.ConfigurationError, match=r"names meta\.\*, but globs count in exclude and include"
+    ):
+        world.run(rows_of(1), normalize={"meta.*": "trim"})
+
+
 def test_a_normaliser_that_comes_or_goes_sends_nothing(world: World) -> None:
     rows = [{"id": n, "v": f"V{n}", "lat": n + 0.5} for n in range(4)]
     world.run(rows)
@@ -335,6 +342,9 @@ def test_a_field_that_changed_its_type_is_accepted_and_only_real_changes_are_wri
             workspace.accept_schema("s")
         with pytest.raises(rundiff.ConfigurationError, match="primary key"):
             workspace.accept_schema("s", ["id"])
+        with pytest.raises(rundiff.ConfigurationError, match="no run has met a field nosuch") as caught:
+            workspace.accept_schema("s", ["code", "nosuch"])
+        assert str(caught.value).endswith("met: v, code")
 
 
 def test_fields_that_a_policy_refused_are_accepted_once(world: World) -> None:
@@ -349,7 +359,9 @@ def test_fields_that_a_policy_refused_are_accepted_once(world: World) -> None:
         assert workspace.accept_schema("s") == ("noisy",)
     # A run of a part changes nothing of that.
     assert world.counts(without[:1], scope="incremental") == (0, 1, 0, 0)
-    assert world.counts(without) == (0, 2, 0, 1)
+    result = world.run(without)
+    assert (result.counts.updated, result.counts.unchanged) == (2, 1)
+    assert not any("types" in warning for warning in result.warnings)
     wider = [{**row, "extra": 1} for row in without]
     with pytest.raises(rundiff.PolicyViolation, match="new field extra"):
         world.run(wider, on_new_field="fail")

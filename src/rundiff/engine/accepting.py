@@ -19,13 +19,15 @@ def accept_fields(session: Session, fields: Sequence[str]) -> tuple[str, ...]:
     """Note in the baseline that these fields may have another type, be new or be gone; gives their names.
 
     Without `fields`, those that the last run met as such. Raises `ConfigurationError` where there are none, or
-    one is of the primary key.
+    one is of the primary key or of no run.
     """
     sync, name = session.sync, session.sync.name
     manifest = _manifest(session)
+    runs = session.backends.database.runs(sync.sync_id, 1)
+    met = runs[0].details.get("drift", []) if runs else []
+    known = dict.fromkeys([*manifest.pins, *met])
     if not fields:
-        runs = session.backends.database.runs(sync.sync_id, 1)
-        fields = runs[0].details.get("drift", []) if runs else []
+        fields = met
     if not fields:
         raise ConfigurationError(
             f"sync {name}: the last run met no field that is other than it was, so there is nothing to accept; name "
@@ -36,6 +38,12 @@ def accept_fields(session: Session, fields: Sequence[str]) -> tuple[str, ...]:
             raise ConfigurationError(
                 f"sync {name}: {field} is a field of the primary key, by which its records are known, and can't "
                 f"change. Mend the source, use another --name, or `rundiff reset {name}` to start the sync anew"
+            )
+        if field not in known:
+            free = [one for one in known if one not in sync.primary_key]
+            raise ConfigurationError(
+                f"sync {name}: no run has met a field {field}, so there is nothing to accept. Give a field that the "
+                f"baseline knows or that the last run met: {', '.join(free) or 'there is none beside the key'}"
             )
     store = session.backends.store
     accepted = structs.replace(

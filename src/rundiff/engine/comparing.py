@@ -182,6 +182,12 @@ def complete_renewed(work: Comparing, spool: Spool, renewed: Renewed, rules: Rea
     renewed.complete(work.previous, open_entries, rules.sign_data)
     if not renewed.unknown:
         return []
+    if renewed.unknown == 1:
+        words = (
+            "1 record that was not read or differs is in no write log, so whether it is the same under the new rule "
+            "is not known; it is written when it is read"
+        )
+        return [words]
     words = (
         f"{renewed.unknown:,} records that were not read or differ are in no write log, so whether they are the same "
         "under the new rule is not known; they are written when they are read"

@@ -45,10 +45,8 @@ def rules_of_run(
     differences += now.differs(then)
     accepted = manifest.accepted if scope is Scope.FULL else {}
     retyped = {name: pin for name, pin in accepted.items() if pin is not None}
-    if retyped:
-        differences.append(f"the types of {', '.join(retyped)}")
     adopt = settings.policies.on_new_field == "adopt"
-    if not differences and not adopt:
+    if not differences and not retyped and not adopt:
         return rules
     blind = False
     try:
@@ -67,7 +65,7 @@ def rules_of_run(
         key=key_with_id(backends, manifest.signing_key_id),
         retyped=retyped,
         adopt=adopt,
-        whole=bool(differences),
+        whole=bool(differences or retyped),
         differences=tuple(differences),
         twice=scope is Scope.FULL,
     )
@@ -82,8 +80,8 @@ def refuse_two_rules(settings: SyncSettings, rules: ReadingRules) -> None:
     if former is None:
         return
     why = (
-        f"it asks for another rule than its baseline was signed by ({', '.join(former.differences)})"
-        if former.differences
+        f"it asks for another rule than its baseline was signed by ({', '.join(differences)})"
+        if (differences := former.named(former.retyped))
         else "on_new_field is adopt"
     )
     raise ConfigurationError(
@@ -124,8 +122,8 @@ def settle_rule(
     known = dict.fromkeys([*({} if manifest is None else manifest.pins), *read.fields])
     compared = set(rules.compared(list(known)))
     former = rules.former
-    if manifest is not None and former is not None and former.differences:
-        words = ", ".join(former.differences)
+    if manifest is not None and former is not None and (differences := former.named(read.fields)):
+        words = ", ".join(differences)
         warnings.append(
             f"{words}: other than at run {manifest.run}; records were signed under both rules, so that only those "
             "that changed are written"

@@ -42,9 +42,14 @@ class Former:
     whole: bool = True
     """Whether every record may be signed otherwise; else only those that have new fields."""
     differences: tuple[str, ...] = ()
-    """In words, for messages."""
+    """What else is other than it was, in words for messages."""
     twice: bool = True
     """Whether this run goes over to the rule asked for; else it goes on under the former one."""
+
+    def named(self, fields: Collection[str]) -> tuple[str, ...]:
+        """Say what is other than it was, in words for messages; of the types, only those of `fields`."""
+        retyped = [name for name in self.retyped if name in fields]
+        return (*self.differences, f"the types of {', '.join(retyped)}") if retyped else self.differences
 
     def typed(self, records: pa.RecordBatch) -> tuple[pa.RecordBatch, Flags | None]:
         """Give records with the types of before, and mark those with values that had none."""

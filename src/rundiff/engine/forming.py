@@ -22,7 +22,7 @@ def preparation_of(settings: SyncSettings) -> Preparation:
     """Read the normalisers and paths of a sync's settings.
 
     Raises `ConfigurationError` where a normaliser means nothing, names a function that can't be imported, or is
-    one of a key field.
+    one of a key field or of a glob.
     """
     comparison, owner = settings.comparison, f"sync {settings.name}: "
     chains = {}
@@ -31,6 +31,11 @@ def preparation_of(settings: SyncSettings) -> Preparation:
             raise ConfigurationError(
                 f"{owner}normalize names {name}, a field of the primary key, which is taken as the source gives it. "
                 "Bring it to one form in the source, or choose another key"
+            )
+        if "*" in name:
+            raise ConfigurationError(
+                f"{owner}normalize names {name}, but globs count in exclude and include only. Give each field or path "
+                "by its full name"
             )
         label = f"{owner}normalize of {name}"
         chains[name] = parse_chain(given, label, partial(imported_function, named_by=label))
