@@ -255,3 +255,28 @@ def test_a_table_of_several_syncs_is_refused(sqlite: Tampered) -> None:
     ours.run()
     ours.run()
     assert sqlite.ask("SELECT id FROM people ORDER BY id") == [(1,), (2,), (3,)]
+
+
+def test_rows_of_later_runs_are_no_table_to_append_to(there: Tampered, tmp_path: Path) -> None:
+    """Runs of a new home count from 1: what they write would stand behind what is there."""
+    for names in (["a", "b"], ["A", "b"], ["A"]):
+        rows = [{"id": n, "name": name} for n, name in enumerate(names)]
+        flow(there, rows, mode="append", max_deletes=9).run()
+    new: dict[str, Any] = {"mode": "append", "home": tmp_path / "new"}
+    for refused in (
+        lambda: flow(there, rows, **new).adopt(dry_run=True),
+        lambda: flow(there, rows, **new).adopt(),
+        lambda: flow(there, rows, on_lost_baseline="rebaseline", **new).plan(),
+        lambda: flow(there, rows, on_lost_baseline="rebaseline", **new).run(),
+    ):
+        with pytest.raises(
+            rundiff.ConfigurationError, match=r"holds rows of run 3, and the next run .* - [123]$"
+        ):
+            refused()
+    there.ask('UPDATE people SET "_rundiff_run" = "_rundiff_run" - 3')
+    assert flow(there, rows, **new).adopt().counts.unchanged == 1
+    assert flow(there, [{"id": 0, "name": "C"}, {"id": 1, "name": "D"}], **new).run().counts.written == 2
+    assert flow(there, [], **new).verify().agreed == 2
+    # A run that was given up before takes no number away from those that follow a reset.
+    flow(there, [], **new).reset()
+    assert flow(there, rows, **new).adopt().counts.unchanged == 2

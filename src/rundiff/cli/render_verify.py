@@ -47,9 +47,12 @@ def verification_text(found: Verification, mask: Callable[[str], str], tail: str
         if count > len(sample):
             yield Text(f"    and {amount(count - len(sample))} more", style="dim")
     if found.unverified:
+        why = "so they count as uncertain; the next run that reads their records writes them"
+        if found.unread:
+            why = f"and values of {', '.join(map(printable, found.unread))} can't be read back"
         yield Text(
-            f"{name}: {plural(found.unverified, 'row')} can't be compared: what was delivered is not known, and values "
-            f"of {', '.join(map(printable, found.unread))} can't be read back"
+            f"{name}: {plural(found.unverified, 'row')} can't be compared: what was delivered is not known, {why}",
+            style="yellow",
         )
     if found.confirmed:
         yield Text(f"{name}: {plural(found.confirmed, 'assumed row')} proved right")

@@ -82,10 +82,13 @@ def _one(
 
 
 def code_of(found: Verification) -> int:
-    """Give the exit code: 0 where all agree or were repaired, 4 where some do not, 3 where a guard holds."""
+    """Give the exit code: 0 where all agree or were repaired, 3 where a guard holds.
+
+    4 where some do not agree, or could not be compared.
+    """
     if found.repair is None:
-        return 4 if found.differences else 0
-    left = 4 if found.unrepaired or found.repeated else 0
+        return 4 if found.differences or found.unverified else 0
+    left = 4 if found.unrepaired or found.repeated or found.unverified else 0
     return combined([exit_code(found.repair), left])
 
 

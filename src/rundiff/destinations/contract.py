@@ -221,6 +221,9 @@ class Readable(Destination, Protocol):
         such target.
         """
 
+    def newest_run(self, target: Target) -> int | None:
+        """Say which is the latest run that its rows carry the number of; None where they carry none."""
+
     def echo(self, target: Target, records: pa.RecordBatch) -> pa.RecordBatch:
         """Say as what `stored` would give records if they were delivered; writes nothing.
 

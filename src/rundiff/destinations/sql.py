@@ -15,7 +15,7 @@ import pyarrow as pa
 from rundiff.destinations.contract import Capabilities, ChangeBatch, Position, Target
 from rundiff.destinations.fields import check_fields, check_mode, check_name, check_shape
 from rundiff.destinations.merging import Writing
-from rundiff.destinations.modes import MODE_FIELDS, Mode, check_clashes
+from rundiff.destinations.modes import MODE_FIELDS, RUN, Mode, check_clashes
 from rundiff.destinations.readback import current_rows, echoed
 from rundiff.destinations.tables import Connection, Dialect, TableName, TableShape
 from rundiff.destinations.watermarks import TABLE, Watermarks
@@ -167,6 +167,19 @@ class SqlDestination:
         finally:
             if connection is not None:
                 connection.close()
+
+    def newest_run(self, target: Target) -> int | None:
+        """Read the highest run number of the rows, deletions included, in the mode that keeps it."""
+        connection = self._open(create=False) if self._mode is Mode.APPEND else None
+        shape = None if connection is None else connection.shape(self._table)
+        column = None if shape is None else shape.columns.get(self._dialect.fold(RUN))
+        if connection is None or column is None:
+            return None
+        with connection.transaction(writes=False):
+            [(newest,)] = connection.rows(
+                f"SELECT max({quote(column.name)}) FROM {self._located(connection)}"
+            )
+        return None if newest is None else int(newest)
 
     def echo(self, target: Target, records: pa.RecordBatch) -> pa.RecordBatch:
         """Send records through a temporary table with the columns of this one."""

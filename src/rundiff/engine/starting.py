@@ -6,6 +6,7 @@ from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.manifest import Manifest
 from rundiff.database.contract import StoredSync
 from rundiff.destinations.contract import Destination, Target
+from rundiff.engine.appending import refuse_later_runs
 from rundiff.engine.delivery import check_watermark
 from rundiff.engine.finding import Started, refuse_unready
 from rundiff.engine.former import refuse_other_key
@@ -27,7 +28,8 @@ def start(
 ) -> Started:
     """Find out what a run or a plan starts from; `sync` is None where there was none yet.
 
-    Raises `DestinationLost` and its like before anything is read.
+    Raises `DestinationLost` and its like before anything is read, and `ConfigurationError` where a first run
+    would not be the latest in the table.
     """
     destination, target = where
     refuse_unready(destination, target)
@@ -44,6 +46,7 @@ def start(
             forget = tuple(s for s in destination.strangers(target) if s not in known)
     if sync is None:
         state = BaselineState.FIRST if lost is None else BaselineState.LOST
+        _refuse_later_runs(backends, settings, where, state)
         return Started(sync_id=None, baseline=baseline, state=state, lost=lost, forget=forget)
     check_watermark(destination, target, done, full_refresh=settings.full_refresh)
     found = destination.position(target)
@@ -64,6 +67,7 @@ def start(
         state = BaselineState.LOST
     elif baseline.manifest is None:
         state = BaselineState.FIRST
+    _refuse_later_runs(backends, settings, where, state)
     if baseline.manifest is not None:
         refuse_other_key(backends, sync.name, baseline.manifest.signing_key_id)
     stale = None
@@ -78,6 +82,16 @@ def start(
         stale=stale,
         forget=forget,
     )
+
+
+def _refuse_later_runs(
+    backends: Backends, settings: SyncSettings, where: tuple[Destination, Target], state: BaselineState
+) -> None:
+    # A lost baseline is refused for itself, unless its policy makes a new one; in tables of several syncs
+    # each has its own keys, and numbers of its own.
+    lost = state is BaselineState.LOST and settings.policies.on_lost_baseline != "rebaseline"
+    if state is not BaselineState.FOUND and not lost and not settings.destination.shared_table:
+        refuse_later_runs(backends.database, *where)
 
 
 def _unknown_baseline(backends: Backends, settings: SyncSettings, known: set[str]) -> Lost | None:
