@@ -36,7 +36,9 @@ def relaxed(examples: int) -> settings:
 
 def values(column: pa.ChunkedArray) -> str:
     """All values as text, in which NaN is NaN; times as numbers, which Python can't all hold."""
-    return str((column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column).to_pylist())
+    if pa.types.is_temporal(column.type):
+        column = column.cast(pa.int32() if column.type.bit_width == 32 else pa.int64())
+    return str(column.to_pylist())
 
 
 @st.composite
