@@ -280,3 +280,33 @@ def test_rows_of_later_runs_are_no_table_to_append_to(there: Tampered, tmp_path:
     # A run that was given up before takes no number away from those that follow a reset.
     flow(there, [], **new).reset()
     assert flow(there, rows, **new).adopt().counts.unchanged == 2
+
+
+def test_keys_that_a_record_would_not_find_are_left_alone(there: Tampered) -> None:
+    """In text `4.0` is another key than 4; in a decimal column it is the same."""
+    there.ask("CREATE TABLE people (id VARCHAR(20), v VARCHAR(20))")
+    there.ask("INSERT INTO people VALUES ('4.0', 'a'), ('06', 'b'), ('7', 'c'), ('8', 'd')")
+    rows = [{"id": n, "v": "x"} for n in (4, 7)]
+    adopted = flow(there, rows).adopt()
+    assert adopted.counts.unchanged == 2
+    assert "2 rows without a key that the source could have, in the spelling" in adopted.warnings[0]
+    then = flow(there, rows).run()
+    assert (then.counts.created, then.counts.updated, then.counts.deleted) == (1, 1, 1)
+    assert sorted(there.ask("SELECT id, v FROM people")) == [
+        ("06", "b"),
+        ("4", "x"),
+        ("4.0", "a"),
+        ("7", "x"),
+    ]
+    there.ask("CREATE TABLE prices (id DECIMAL(8,2) PRIMARY KEY, v VARCHAR(20))")
+    there.ask("INSERT INTO prices VALUES (4, 'a'), (5, 'b')")
+    priced = rundiff.Sync(rows, "id", name="prices", destination=there.url, into="prices")
+    assert priced.adopt().counts.unchanged == 2
+    then = priced.run()
+    assert (then.counts.created, then.counts.updated, then.counts.deleted) == (1, 1, 1)
+
+
+def test_an_incremental_scope_deletes_nothing_and_does_not_warn(sqlite: Tampered) -> None:
+    sqlite.ask("CREATE TABLE people (id INTEGER PRIMARY KEY)", "INSERT INTO people VALUES (1), (2)")
+    assert flow(sqlite, [{"id": 1}], scope="incremental").adopt().warnings == ()
+    assert flow(sqlite, [{"id": 1}], scope="incremental").run().counts.deleted == 0

@@ -40,7 +40,7 @@ from rundiff.engine.spelled import read_back
 from rundiff.engine.starting import start
 from rundiff.engine.verifying import readable
 from rundiff.engine.views import Progress
-from rundiff.errors import KeyFieldMissing, SourceError
+from rundiff.errors import KeyFieldMissing, RecordsRefused, SourceError
 from rundiff.model import BaselineState, Counts, RunKind, RunResult
 from rundiff.settings import SyncSettings
 from rundiff.signing import sign_both, signer_name
@@ -60,7 +60,7 @@ class _Adopted:
     batches: list[pa.RecordBatch] = field(default_factory=list)
     rows: int = 0
     unnamed: int = 0
-    """Rows without a key that the source could have."""
+    """Rows without a key that the source could have, as a run would spell it."""
     odd: int = 0
     """Rows with a value that can't be read as its field's type; the next run that reads their key writes them."""
     fields: dict[str, None] = field(default_factory=dict)
@@ -131,7 +131,12 @@ class _Adopting:
                 signing_key_id=None if key is None else key.id,
                 counts=counts,
                 samples={},
-                warnings=_warnings(adopted, [n for n in fields if n not in adopted.known], count),
+                warnings=_warnings(
+                    adopted,
+                    [n for n in fields if n not in adopted.known],
+                    count,
+                    deleting=settings.scoping.scope != "incremental",
+                ),
                 extra_entries=count,
                 existing=count,
                 signer=signer_name(),
@@ -178,6 +183,7 @@ class _Adopting:
         named = np.ones(texts.num_rows, dtype=np.bool_)
         for name in key:
             named &= back.records.column(name).is_valid().to_numpy(zero_copy_only=False)
+        named &= self._spelled_alike(texts, back.records, named)
         adopted.unnamed += int(np.count_nonzero(~named))
         adopted.fields.update(dict.fromkeys(name for name in back.fields if name not in key))
         records, odd = back.records.filter(pa.array(named)), back.odd[named]
@@ -195,6 +201,40 @@ class _Adopting:
             partition=partition,
         )
         adopted.batches.append(_flagged(made, odd))
+
+    def _spelled_alike(self, texts: pa.RecordBatch, records: pa.RecordBatch, named: np.ndarray) -> np.ndarray:
+        """Mark rows that a record of their key would find: a column of text may spell 4 as `4.0`, too."""
+        key = list(self.settings.primary_key)
+        doubtful = np.zeros(texts.num_rows, dtype=np.bool_)
+        for name in key:
+            doubtful |= _differ(_plain(records.column(name)), texts.column(name))
+        rows = np.flatnonzero(doubtful & named)
+        alike = np.ones(texts.num_rows, dtype=np.bool_)
+        if not len(rows):
+            return alike
+        at = pa.array(rows)
+        try:
+            told = self.destination.echo(self.target, records.select(key).take(at))
+        except RecordsRefused:
+            # The columns take no such key: no record will ever find these rows.
+            alike[rows] = False
+            return alike
+        for name in key:
+            alike[rows] &= ~_differ(told.column(name), texts.column(name).take(at))
+        return alike
+
+
+def _plain(array: pa.Array) -> pa.Array:
+    """Spell values as nearly all columns do; nulls where only the destination can tell."""
+    if pa.types.is_string(array.type) or pa.types.is_integer(array.type):
+        return array.cast(pa.string())
+    return pa.nulls(len(array), pa.string())
+
+
+def _differ(left: pa.Array, right: pa.Array) -> np.ndarray:
+    same = pc.fill_null(pc.equal(left, right), False)
+    mask: np.ndarray = pc.invert(same).to_numpy(zero_copy_only=False)
+    return mask
 
 
 def _flagged(batch: pa.RecordBatch, uncertain: np.ndarray) -> pa.RecordBatch:
@@ -223,7 +263,7 @@ def _together(adopted: _Adopted) -> pa.RecordBatch | None:
     return kept
 
 
-def _warnings(adopted: _Adopted, lacking: Sequence[str], count: int) -> tuple[str, ...]:
+def _warnings(adopted: _Adopted, lacking: Sequence[str], count: int, *, deleting: bool) -> tuple[str, ...]:
     warnings = []
     if lacking and adopted.rows:
         warnings.append(
@@ -231,8 +271,8 @@ def _warnings(adopted: _Adopted, lacking: Sequence[str], count: int) -> tuple[st
         )
     if adopted.unnamed:
         warnings.append(
-            f"{adopted.unnamed:,} row{'s' * (adopted.unnamed > 1)} without a key that the source could have: not "
-            "adopted, and left alone"
+            f"{adopted.unnamed:,} row{'s' * (adopted.unnamed > 1)} without a key that the source could have, in the "
+            "spelling that a run would write: not adopted, and left alone"
         )
     if adopted.odd:
         why = [f"values of {', '.join(list(adopted.fields)[:10])} that can't be read back"] * bool(
@@ -243,7 +283,7 @@ def _warnings(adopted: _Adopted, lacking: Sequence[str], count: int) -> tuple[st
             f"{adopted.odd:,} row{'s' * (adopted.odd > 1)} can't be compared ({'; '.join(why)}): the next run writes "
             "those that the source has"
         )
-    if count:
+    if count and deleting:
         warnings.append(
             "rows that the source does not have will be deleted by the next complete run, as guards allow; "
             "`rundiff plan` shows what it would do"
