@@ -310,3 +310,14 @@ def test_an_incremental_scope_deletes_nothing_and_does_not_warn(sqlite: Tampered
     sqlite.ask("CREATE TABLE people (id INTEGER PRIMARY KEY)", "INSERT INTO people VALUES (1), (2)")
     assert flow(sqlite, [{"id": 1}], scope="incremental").adopt().warnings == ()
     assert flow(sqlite, [{"id": 1}], scope="incremental").run().counts.deleted == 0
+
+
+@pytest.mark.parametrize("mode", ["soft_delete", "append", "history"])
+def test_a_table_of_another_mode_is_refused(sqlite: Tampered, mode: str) -> None:
+    for rows in ([{"id": 1}, {"id": 2}], [{"id": 1}]):
+        flow(sqlite, rows, mode=mode, max_deletes=9).run()
+    flow(sqlite, rows, mode=mode).reset()
+    for dry_run in (True, False):
+        with pytest.raises(rundiff.ConfigurationError, match=f"Use --mode {mode}"):
+            flow(sqlite, rows).adopt(dry_run=dry_run)
+    assert flow(sqlite, rows, mode=mode).adopt().counts.unchanged == 1

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rundiff.database.contract import StoredSync
-from rundiff.destinations.contract import Destination, Target
+from rundiff.destinations.contract import Destination, Readable, Target
+from rundiff.destinations.modes import MODE_FIELDS, Mode
 from rundiff.engine.session import Backends, StoredDestination
 from rundiff.errors import ConfigurationError, StateChanged
 from rundiff.settings import SyncSettings
 
-__all__ = ["refuse_known", "refuse_shared"]
+__all__ = ["refuse_known", "refuse_marked", "refuse_shared"]
 
 
 def refuse_known(sync: StoredSync) -> None:
@@ -51,3 +54,24 @@ def refuse_shared(backends: Backends, settings: SyncSettings, where: tuple[Desti
 
 def _place(sync: StoredSync) -> str:
     return StoredDestination.decode(sync.destination).place
+
+
+def refuse_marked(settings: SyncSettings, where: tuple[Readable, Target], fields: Sequence[str]) -> None:
+    """Raise `ConfigurationError` for a table with the columns of another mode, which the source does not have.
+
+    Its rows are several versions of a record, or deleted ones, and would all be taken for the current ones.
+    """
+    destination, target = where
+    wanted = Mode(settings.destination.mode)
+    for mode, kept in MODE_FIELDS.items():
+        names = [name for name in kept if name not in fields]
+        if mode is wanted or not kept or len(names) < len(kept):
+            continue
+        first = next(iter(destination.stored(target, [*settings.primary_key, *names])), None)
+        if first is not None and set(names) <= set(first.schema.names):
+            raise ConfigurationError(
+                f"sync {settings.name}: the table {destination.identity} has the columns of the mode {mode} "
+                f"({', '.join(names)}), and is adopted in the mode {wanted}, in which each of its rows would count "
+                f"as a record. Nothing was changed. Use --mode {mode}, or begin with `rundiff sync` if they mean "
+                "something else"
+            )

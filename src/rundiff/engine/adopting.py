@@ -24,7 +24,7 @@ from rundiff.baseline.order import SIGNATURE, argsort, first_of_group, words
 from rundiff.baseline.segments import FLAG_UNCERTAIN, entries
 from rundiff.database.contract import Acknowledged, StoredSync
 from rundiff.destinations.contract import Destination, Position, Readable, Target
-from rundiff.engine.adoptable import refuse_known, refuse_shared
+from rundiff.engine.adoptable import refuse_known, refuse_marked, refuse_shared
 from rundiff.engine.appending import refuse_later_runs
 from rundiff.engine.changeset import ENTRIES, ChangeSet, Findings, write_entries
 from rundiff.engine.flow import failing
@@ -93,6 +93,7 @@ class _Adopting:
         fields = tuple(compared_fields(names, settings.comparison, settings.primary_key))
         types = {name: arrow_type_of(pins[name]) for name in names if name in pins}
         self.destination.check(self.target, types)
+        refuse_marked(settings, (self.destination, self.target), names)
         refuse_later_runs(self.backends.database, self.destination, self.target)
         parted = reach_of(settings, Memory(), self.backends.database.now()).partition_by
         adopted = _Adopted()
