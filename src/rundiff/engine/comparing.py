@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from rundiff.ahead import ahead
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.columns import as_struct
 from rundiff.baseline.order import Halves, first_of_group, words
@@ -21,7 +22,6 @@ from rundiff.compare.conflicts import NO_WINNER, QUARANTINED, Candidates, Strate
 from rundiff.compare.decision import Decision, decide
 from rundiff.compare.scopes import among, judge_misses
 from rundiff.compare.seen import Seen
-from rundiff.engine.ahead import ahead
 from rundiff.engine.changeset import ENTRIES, Aside, write_entries
 from rundiff.engine.contests import Implied, chooser, content_numbers, contest_of, ranks
 from rundiff.engine.existing import without_existing

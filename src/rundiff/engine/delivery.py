@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from rundiff.ahead import ahead
 from rundiff.database.contract import Acknowledged, Database, Failure, Sealed
 from rundiff.destinations.contract import ChangeBatch, Delivered, Destination, NotWritten, Position, Target
-from rundiff.engine.ahead import ahead
 from rundiff.engine.log import CREATES, UPDATES, change_batches, log_type
 from rundiff.engine.records import values
 from rundiff.engine.views import Progress

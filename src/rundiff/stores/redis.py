@@ -22,8 +22,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from rundiff.ahead import ahead
 from rundiff.errors import BaselineLost, Fenced
-from rundiff.stores.ahead import ahead
 from rundiff.stores.blob_plans import BLOB_BYTES, DamagedBlobs, Plan, plan_of
 from rundiff.stores.blobs import cut, join
 from rundiff.stores.cache import LocalCopies
