@@ -9,7 +9,7 @@ update, and a delete of what is gone (404, 410) is done.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ from rundiff.destinations.contract import Capabilities, ChangeBatch, Delivered, 
 from rundiff.destinations.http_answers import GONE, outcomes
 from rundiff.destinations.http_bodies import Maker, Unfit, body_maker, path_maker
 from rundiff.destinations.kinds import kind_of
+from rundiff.destinations.markless import Markless
 from rundiff.destinations.objects import write_records
 from rundiff.destinations.render import change_lines, json_text
 from rundiff.errors import ConfigurationError, DestinationError, MissingDriver
@@ -71,7 +72,7 @@ class _Outcome:
     stopped: str | None = None
 
 
-class HttpDestination:
+class HttpDestination(Markless):
     """An API at one address."""
 
     def __init__(self, options: DestinationOptions) -> None:
@@ -132,34 +133,6 @@ class HttpDestination:
             raise ConfigurationError(f"sync {target.sync}: {error}") from error
         except OSError as error:
             raise DestinationError(f"{host} can't be found ({error.strerror or error})") from error
-
-    def position(self, target: Target) -> Position | None:
-        """Give None: an API keeps no watermark, the database's acknowledgements stand."""
-        return None
-
-    def strangers(self, target: Target) -> Sequence[str]:
-        """Name nobody."""
-        return ()
-
-    def existing_keys(self, target: Target, keys: pa.RecordBatch) -> pa.BooleanArray:
-        """Give all false: it is not asked."""
-        return pa.array([False] * keys.num_rows, pa.bool_())
-
-    def prepare(self, target: Target, schema: pa.Schema) -> None:
-        """Do nothing."""
-
-    def claim(self, target: Target, start: Position) -> None:
-        """Do nothing: nothing can be claimed."""
-
-    def forget(self, target: Target, sync_ids: Sequence[str]) -> None:
-        """Do nothing: there are no marks."""
-
-    def advance(self, target: Target, expected: Position, reached: Position) -> Position:
-        """Send nothing."""
-        return reached
-
-    def finish(self, target: Target, reached: Position) -> None:
-        """Do nothing: each change shows at once."""
 
     def close(self) -> None:
         """Close all connections."""

@@ -9,7 +9,7 @@ An object has such a method `write`, and perhaps `close`. At least once: `idempo
 # ruff: noqa: ARG002  # the contract fixes the arguments, whether a backend needs them or not
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +24,7 @@ from rundiff.destinations.contract import (
     Position,
     Target,
 )
+from rundiff.destinations.markless import Markless
 from rundiff.destinations.objects import write_records
 from rundiff.errors import ConfigurationError, RecordsRefused, RundiffError
 from rundiff.model import Action, SyncWriteRecord
@@ -50,7 +51,7 @@ def open_python(given: Any) -> Destination:
     return PythonDestination(given, write)
 
 
-class PythonDestination:
+class PythonDestination(Markless):
     """A function or an object with `write`."""
 
     def __init__(self, given: Any, write: Write) -> None:
@@ -74,27 +75,6 @@ class PythonDestination:
     def check(self, target: Target, fields: Mapping[str, pa.DataType] | None) -> None:
         """Nothing can be judged beforehand."""
 
-    def position(self, target: Target) -> Position | None:
-        """Give None: the database's acknowledgements stand."""
-        return None
-
-    def strangers(self, target: Target) -> Sequence[str]:
-        """Name nobody."""
-        return ()
-
-    def existing_keys(self, target: Target, keys: pa.RecordBatch) -> pa.BooleanArray:
-        """Give all false: it is not asked."""
-        return pa.array([False] * keys.num_rows, pa.bool_())
-
-    def prepare(self, target: Target, schema: pa.Schema) -> None:
-        """Do nothing."""
-
-    def claim(self, target: Target, start: Position) -> None:
-        """Do nothing."""
-
-    def forget(self, target: Target, sync_ids: Sequence[str]) -> None:
-        """Do nothing: there are no marks."""
-
     def deliver(self, target: Target, batch: ChangeBatch, expected: Position) -> Position:
         """Hand the batch over."""
         if batch.records.num_rows == 0:
@@ -112,13 +92,6 @@ class PythonDestination:
             sequence=batch.last_sequence,
             not_written=tuple(sorted(aside, key=lambda item: item.sequence)),
         )
-
-    def advance(self, target: Target, expected: Position, reached: Position) -> Position:
-        """Write nothing."""
-        return reached
-
-    def finish(self, target: Target, reached: Position) -> None:
-        """Do nothing: each batch is the function's own."""
 
     def close(self) -> None:
         """Close an object that can be."""
