@@ -40,6 +40,7 @@ class Options(TypedDict, total=False):
     max_updates_percent: float
     max_creates_percent: float
     allow_empty: bool
+    partition_guards: Mapping[str, Any]
     max_drop_percent: float
     sentinel: Mapping[str, Any]
     on_guard: Literal["hold_deletes", "hold_run", "fail"]

@@ -19,7 +19,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import msgspec
 
 from rundiff.errors import ConfigurationError
-from rundiff.settings import PARTICULAR, DestinationOptions, SyncSettings
+from rundiff.settings import PARTICULAR, DestinationOptions, PartitionGuards, SyncSettings
 
 __all__ = ["OPTIONS", "Kind", "Option", "convert", "fill", "nearest", "parse_duration"]
 
@@ -154,6 +154,8 @@ def convert(option: Option, value: Any, label: str, *, strict: bool = True) -> A
     except msgspec.ValidationError:
         wanted = f"one of {', '.join(option.choices)}" if option.choices else str(option.kind)
         raise ConfigurationError(f"{label} must be {wanted}; it is {_what(value, option)}.") from None
+    if option.name == "partition_guards" and isinstance(result, Mapping):
+        _check_partition_guards(result, label)
     if option.name in DURATIONS and result is not None:
         parse_duration(result, label)
     if isinstance(result, int | float) and not isinstance(result, bool):
@@ -164,6 +166,22 @@ def convert(option: Option, value: Any, label: str, *, strict: bool = True) -> A
         if option.name == "delete_after_misses" and result > MOST_MISSES:
             raise ConfigurationError(f"{label} must be {MOST_MISSES} or less.")
     return result
+
+
+def _check_partition_guards(given: Mapping[str, Any], label: str) -> None:
+    known = PartitionGuards.__struct_fields__
+    for name, value in given.items():
+        if name not in known:
+            raise ConfigurationError(f"{label} has no guard `{name}` ({nearest(name, known)}).")
+        try:
+            # The command gives texts.
+            found = msgspec.convert({name: value}, PartitionGuards, strict=False)
+        except msgspec.ValidationError:
+            wanted = "true or false" if name == "allow_empty" else "a number from 0 on"
+            raise ConfigurationError(f"`{name}` in {label} must be {wanted}.") from None
+        number = getattr(found, name)
+        if number is None or not math.isfinite(number) or number < 0:
+            raise ConfigurationError(f"`{name}` in {label} must be a number from 0 on.")
 
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([hdw])\s*")

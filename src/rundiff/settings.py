@@ -17,6 +17,7 @@ __all__ = [
     "Comparison",
     "DestinationOptions",
     "Guards",
+    "PartitionGuards",
     "Policies",
     "Scoping",
     "SourceOptions",
@@ -104,6 +105,17 @@ class Scoping(msgspec.Struct, frozen=True, kw_only=True):
     """Make a run a full one where the last complete full run is older: `24h`, `7d`, `2w`."""
 
 
+class PartitionGuards(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `partition_guards` may hold: limits of each partition by itself; None: as for the whole."""
+
+    max_deletes: int | None = None
+    max_delete_percent: float | None = None
+    min_records: int | None = None
+    max_updates_percent: float | None = None
+    max_creates_percent: float | None = None
+    allow_empty: bool | None = None
+
+
 class Guards(msgspec.Struct, frozen=True, kw_only=True):
     """Limits that hold a run's deletions, or the whole run, until a person approves."""
 
@@ -119,6 +131,8 @@ class Guards(msgspec.Struct, frozen=True, kw_only=True):
     """Hold the whole run when creates pass this share of the baseline."""
     allow_empty: bool = False
     """Let an empty extract delete everything."""
+    partition_guards: Mapping[str, Any] = {}
+    """Limits of each partition by itself, of whatever size: `{"max_delete_percent": 25}`."""
     max_drop_percent: float | None = None
     """Hold the deletions when fewer records were read than the usual number, less this share of it."""
     sentinel: Mapping[str, Any] = {}

@@ -41,6 +41,21 @@ steps = st.builds(
     max_deletes=st.sampled_from([None, None, 0, 1]),
     max_updates_percent=st.sampled_from([None, None, None, 30.0]),
     max_creates_percent=st.sampled_from([None, None, None, 50.0]),
+    partition_guards=st.one_of(
+        st.just({}),
+        st.just({}),
+        st.sampled_from(
+            [
+                {"allow_empty": False},
+                {"max_deletes": 0},
+                {"min_records": 2},
+                {"max_delete_percent": 60},
+                {"max_updates_percent": 30.0},
+                {"max_creates_percent": 50.0},
+                {"min_records": 1, "max_deletes": 1},
+            ]
+        ),
+    ),
     on_guard=st.sampled_from(["hold_deletes", "hold_deletes", "hold_run", "fail"]),
 )
 
@@ -65,9 +80,13 @@ class Checked:
         for limit in ("max_deletes", "max_updates_percent", "max_creates_percent"):
             if getattr(step, limit) is not None:
                 options[limit] = getattr(step, limit)
+        if step.partition_guards:
+            # Each partition is judged in full runs, too, once the fields are named.
+            options |= {"partition_guards": step.partition_guards, "partition_by": ["part"]}
         if not step.complete:
             options["expected_rows"] = len(step.rows) + 1
         if step.scope == "partition" and step.named is not None:
+            options.pop("partition_by", None)
             options["partition"] = {"part": sorted(step.named)}
         elif step.scope == "partition":
             options["partition_by"] = ["part"]

@@ -110,6 +110,7 @@ class Step:
     max_deletes: int | None = None
     max_updates_percent: float | None = None
     max_creates_percent: float | None = None
+    partition_guards: Mapping[str, Any] = field(default_factory=dict)
     on_guard: str = "hold_deletes"
 
 
@@ -125,6 +126,60 @@ class Judged:
     refused: bool = False
     """A guard failed the run."""
     whole_run_held: bool = False
+
+
+@dataclass
+class Part:
+    """What a run does to one partition of the baseline."""
+
+    records: int
+    deletes: int
+    absent: int
+    updates: int
+    creates: int
+    read: int
+
+    @classmethod
+    def of(
+        cls,
+        before: Mapping[Any, Mapping[str, Any]],
+        after: Mapping[Any, Mapping[str, Any]],
+        gone: tuple[set[Any], set[Any]],
+        found: tuple[Judged, Mapping[Any, Any]],
+        name: str,
+    ) -> Part:
+        here = {key for key, row in before.items() if row["part"] == name}
+        now = {key for key, row in after.items() if row["part"] == name}
+        deleted, absent = gone
+        judged, winners = found
+        return cls(
+            records=len(here),
+            deletes=len(here & deleted),
+            absent=len(here & absent),
+            updates=len(here & judged.updates),
+            creates=len(now & judged.creates),
+            read=len(now & winners.keys()),
+        )
+
+    def holds_deletions(self, guards: Mapping[str, Any]) -> bool:
+        return any(
+            {
+                "allow_empty": not limit and self.absent == self.records and not self.read,
+                "max_deletes": self.deletes > limit,
+                "min_records": self.absent > 0 and self.read < limit,
+                "max_delete_percent": self.deletes > 0 and 100 * self.deletes >= limit * self.records,
+            }.get(guard, False)
+            for guard, limit in guards.items()
+        )
+
+    def holds_run(self, guards: Mapping[str, Any]) -> bool:
+        return any(
+            {
+                "max_updates_percent": 100 * self.updates > limit * self.records,
+                "max_creates_percent": 100 * self.creates > limit * self.records,
+            }.get(guard, False)
+            for guard, limit in guards.items()
+        )
 
 
 @dataclass
@@ -164,8 +219,13 @@ class ScopedModel:
             misses.update({key: self.misses.get(key, 0) + 1 for key in missing - due})
         gone = due | marked
         many = step.max_deletes is not None and len(gone) > step.max_deletes
+        parts = [
+            Part.of(self.records, after, (gone, due), (outcome, winners), name)
+            for name in {row["part"] for row in self.records.values()} - {None}
+        ]
+        many = many or any(part.holds_deletions(step.partition_guards) for part in parts)
         hold = bool(gone) and (many or (doubtful and bool(due)))
-        whole = self._too_many(step, outcome)
+        whole = self._too_many(step, outcome) or any(part.holds_run(step.partition_guards) for part in parts)
         if (hold or whole) and step.on_guard == "fail":
             return Judged(refused=True)
         if whole or (hold and step.on_guard == "hold_run"):

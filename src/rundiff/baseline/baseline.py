@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -113,13 +113,14 @@ class Baseline:
 
     def partitions(self) -> Halves:
         """Give the partitions of all positions; zeros where a segment does not hold them."""
-        parts = [np.zeros((0, 2), dtype=">u8")]
+        return np.concatenate([np.zeros((0, 2), dtype=">u8"), *self.partition_blocks()])
+
+    def partition_blocks(self) -> Iterator[Halves]:
+        """Give the partitions of all positions in their order, a batch of a segment at a time."""
         for side in (self.base, self.overlay):
-            if side.parted:
-                parts += [halves(column) for column in side.column("partition")]
-            else:
-                parts.append(np.zeros((side.rows, 2), dtype=">u8"))
-        return np.concatenate(parts)
+            for batch in side.batches:
+                parted = halves(batch.column("partition")) if side.parted else None
+                yield np.zeros((batch.num_rows, 2), dtype=">u8") if parted is None else parted
 
     def column_at(self, name: str, positions: Ints) -> Ints:
         """Give a column of numbers at positions in any order."""

@@ -40,6 +40,7 @@ HELP: Mapping[str, str] = {
     "max_updates_percent": "Hold the whole run when updates pass this share of the baseline.",
     "max_creates_percent": "Hold the whole run when creates pass this share of the baseline.",
     "allow_empty": "Let an empty extract delete everything.",
+    "partition_guards": "Guards of each partition by itself, as in max_delete_percent=25.",
     "max_drop_percent": "Hold the deletions when so much less was read than usual.",
     "sentinel": "A record that the source always has, as in id=0; nothing is deleted unless it was read.",
     "on_guard": "What a guard does: hold the deletions, hold the whole run, or fail it.",

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rundiff.compare.parts import DEFAULT_DELETE_PERCENT, DEFAULT_FROM_RECORDS, Breach
 from rundiff.settings import Guards
 
 __all__ = [
-    "DEFAULT_DELETE_PERCENT",
-    "DEFAULT_FROM_RECORDS",
     "Figures",
     "Part",
     "Verdict",
@@ -18,20 +17,46 @@ __all__ = [
     "median",
 ]
 
-DEFAULT_DELETE_PERCENT = 10.0
-DEFAULT_FROM_RECORDS = 100
+_OF_DELETIONS = ("vanished", "min_records", "max_deletes", "max_delete_percent")
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One partition that a partition run changes; what is 0 of the changes is not judged."""
+    """A partition that breaks one of its guards, the worst of those that do."""
 
     name: str
+    """For people."""
     records: int
     """Its live keys before the run."""
-    deletes: int = 0
-    updates: int = 0
-    creates: int = 0
+    breach: Breach
+
+    @property
+    def sentence(self) -> str:
+        """Say which guard it breaks, and its figures."""
+        breach, plural = self.breach, "s" * (self.records != 1)
+        whole = f"{self.records:,} record{plural} of the partition {self.name}"
+        count, limit = f"{breach.count:,}", f"{breach.limit.value:g}"
+        share = f"{_percent(breach.count, self.records):.1f} %"
+        of = " of partition_guards" if breach.limit.own else ""
+        also = f"; the same holds for {breach.others:,} other partition" if breach.others else ""
+        also += "s" * (breach.others > 1)
+        match breach.guard:
+            case "vanished":
+                none = f"none of the {whole} was read"
+                only = f"the only record of the partition {self.name} was not read"
+                text = f"{only if self.records == 1 else none} (allow_empty{of})"
+            case "min_records":
+                text = f"{count} records of the partition {self.name} were read, fewer than min_records = {limit}{of}"
+            case "max_deletes":
+                text = (
+                    f"{count} deletions in the partition {self.name} are more than max_deletes = {limit}{of}"
+                )
+            case "max_delete_percent":
+                text = f"{count} deletions are {share} of the {whole}, and max_delete_percent{of} is {limit}"
+            case guard:
+                what = "updates" if guard == "max_updates_percent" else "creates"
+                text = f"{count} {what} are {share} of the {whole}, more than {guard} = {limit}{of}"
+        return text + also
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +75,7 @@ class Figures:
     usual: int | None = None
     """How many records such runs read, where that is known and judged."""
     parts: Sequence[Part] = ()
+    """The partitions that break a guard, one for each guard that is broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,40 +133,29 @@ def _deletions(figures: Figures, guards: Guards) -> str | None:
         return f"{deletes:,} deletions are more than max_deletes = {guards.max_deletes:,}"
     explicit, empty = guards.max_delete_percent, figures.read == 0 and guards.allow_empty
     limit = DEFAULT_DELETE_PERCENT if explicit is None else explicit
-    if limit >= 100 or (explicit is None and empty):
-        return None
-    if explicit is not None or figures.baseline >= DEFAULT_FROM_RECORDS:
-        share = _percent(deletes, figures.baseline)
-        if share >= limit:
-            return (
-                f"{deletes:,} deletions are {share:.1f} % of the {figures.baseline:,} records, "
-                f"and max_delete_percent is {limit:g}"
-            )
-    for part in figures.parts:
-        # A share says little of a small partition: its parent may just have lost its only child.
-        share = _percent(part.deletes, part.records)
-        if part.deletes and part.records >= DEFAULT_FROM_RECORDS and share >= limit:
-            return (
-                f"{part.deletes:,} deletions are {share:.1f} % of the {part.records:,} records of the partition "
-                f"{part.name}, and max_delete_percent is {limit:g}"
-            )
-    return None
+    judged = explicit is not None or (figures.baseline >= DEFAULT_FROM_RECORDS and not empty)
+    share = _percent(deletes, figures.baseline)
+    if judged and limit < 100 and share >= limit:
+        return (
+            f"{deletes:,} deletions are {share:.1f} % of the {figures.baseline:,} records, "
+            f"and max_delete_percent is {limit:g}"
+        )
+    return _first_part(figures, *_OF_DELETIONS)
+
+
+def _first_part(figures: Figures, *guards: str) -> str | None:
+    return next((part.sentence for part in figures.parts if part.breach.guard in guards), None)
 
 
 def _run(figures: Figures, guards: Guards) -> str | None:
-    large = [part for part in figures.parts if part.records >= DEFAULT_FROM_RECORDS]
     for limit, what in ((guards.max_updates_percent, "updates"), (guards.max_creates_percent, "creates")):
-        if limit is None:
-            continue
-        whole = (getattr(figures, what), figures.baseline, "records")
-        parts = [
-            (getattr(part, what), part.records, f"records of the partition {part.name}") for part in large
-        ]
-        for count, records, of in (whole, *parts):
-            share = _percent(count, records)
-            if share > limit:
-                return (
-                    f"{count:,} {what} are {share:.1f} % of the {records:,} {of}, "
-                    f"more than max_{what}_percent = {limit:g}"
-                )
+        count = getattr(figures, what)
+        share = _percent(count, figures.baseline)
+        if limit is not None and share > limit:
+            return (
+                f"{count:,} {what} are {share:.1f} % of the {figures.baseline:,} records, "
+                f"more than max_{what}_percent = {limit:g}"
+            )
+        if (reason := _first_part(figures, f"max_{what}_percent")) is not None:
+            return reason
     return None

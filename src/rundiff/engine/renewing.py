@@ -185,6 +185,13 @@ class Renewed:
         at = entries.schema.get_field_index("primary_key_signature")
         return entries.set_column(at, entries.schema.field(at), signed)
 
+    def former_keys(self, keys: pa.StructArray, now: pa.Array) -> pa.Array:
+        """Give the primary key signatures that the baseline knows; `now` are those of this run."""
+        if not self.rekeyed:
+            return now
+        names = [field.name for field in keys.type]
+        return sign(pa.RecordBatch.from_arrays(keys.flatten(), names), names, self._former).signatures
+
     def write_base(self, folder: Path) -> SegmentInfo:
         """Write all live entries as one segment."""
         base, overlay = self._baseline.base, self._baseline.overlay

@@ -41,6 +41,8 @@ def good(name: str) -> Any:
         return "36h"
     if name == "normalize":
         return {"a": "trim"}
+    if name == "partition_guards":
+        return {"max_deletes": "3"}
     return option.choices[-1] if option.kind is Kind.CHOICE else GOOD[option.kind]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rundiff.compare.guards import Figures, Part, judge
+from rundiff.compare.guards import Figures, judge
 from rundiff.settings import Guards
 
 
@@ -51,29 +51,6 @@ def test_deletions_are_held(found: Figures, guards: Guards, held: bool) -> None:
 def test_the_whole_run_is_held(found: Figures, guards: Guards, held: bool) -> None:
     verdict = judge(found, guards)
     assert (verdict.hold_run is not None, verdict.hold_deletions) == (held, None)
-
-
-@pytest.mark.parametrize(
-    ("part", "reason"),
-    [
-        (
-            Part("region=EU", 100, updates=51),
-            "51 updates are 51.0 % of the 100 records of the partition region=EU, more than max_updates_percent = 50",
-        ),
-        (
-            Part("region=EU", 200, creates=50),
-            "50 creates are 25.0 % of the 200 records of the partition region=EU, more than max_creates_percent = 20",
-        ),
-        (Part("region=EU", 100, updates=50), None),
-        (Part("region=EU", 200, creates=40), None),
-        (Part("region=EU", 99, updates=99, creates=99), None),
-    ],
-)
-def test_large_partitions_are_judged_by_themselves(part: Part, reason: str | None) -> None:
-    found = Figures(baseline=10_000, read=10_000, creates=60, updates=60, deletes=0, parts=[part])
-    verdict = judge(found, Guards(max_updates_percent=50, max_creates_percent=20))
-    assert (verdict.hold_run, verdict.hold_deletions) == (reason, None)
-    assert judge(found, Guards()).hold_run is None
 
 
 def test_a_held_run_names_the_guard_and_its_figures() -> None:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rundiff.compare.scopes import among, judge_misses, tally, tally_together, worst_partition
+from rundiff.compare.scopes import among, counts_of, judge_misses, tally, tally_together
 
 pairs = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=12)
 
@@ -24,18 +24,13 @@ def test_coverage_is_membership_and_the_unknown_is_never_covered(
     assert among(matrix(partitions), matrix(covered)).tolist() == wanted
 
 
-def test_the_partition_with_the_largest_share_of_changes_is_found() -> None:
-    entries = matrix([(1, 1), (2, 2), (1, 1), (0, 0), (3, 3), (2, 2), (2, 2)])
-    changed = tally(matrix([(1, 1), (0, 0), (2, 2), (2, 2), (9, 9)]))
-    assert (changed.names.tolist(), changed.counts.tolist()) == ([1, 2, 9], [1, 2, 1])
-    assert worst_partition(entries, changed, 1) == (1, 3, 2)
+def test_changes_are_counted_by_partition() -> None:
+    changed = tally(matrix([(1, 1), (0, 0), (2, 2), (2, 2), (9, 9), (0, 7)]))
+    assert (changed.names.tolist(), changed.counts.tolist()) == ([0, 1, 2, 9], [1, 1, 2, 1])
     both = tally_together([changed, tally(matrix([(1, 1), (4, 4)])), tally_together([])])
-    assert (both.names.tolist(), both.counts.tolist()) == ([1, 2, 4, 9], [2, 2, 1, 1])
-    assert worst_partition(entries, both, 1) == (0, 2, 2)
-    # Too small, unknown, or without changes: nothing to judge.
-    assert worst_partition(entries, changed, 4) is None
-    assert worst_partition(entries, tally(matrix([(9, 9)])), 1) is None
-    assert worst_partition(matrix([]), changed, 0) is None
+    assert (both.names.tolist(), both.counts.tolist()) == ([0, 1, 2, 4, 9], [1, 2, 2, 1, 1])
+    assert counts_of(both, np.array([2, 3, 9], dtype=np.uint64)).tolist() == [2, 0, 1]
+    assert counts_of(both, np.array([], dtype=np.uint64)).tolist() == []
 
 
 def test_misses_count_up_to_the_limit() -> None:
