@@ -28,6 +28,7 @@ class Options(TypedDict, total=False):
     exclude: Sequence[str]
     include: Sequence[str]
     normalize: Mapping[str, Normaliser | Sequence[Normaliser]]
+    field_signatures: bool
     scope: Literal["full", "incremental", "partition"]
     partition: Mapping[str, Any]
     partition_by: Sequence[str]
@@ -49,7 +50,7 @@ class Options(TypedDict, total=False):
     on_conflict: str | Callable[[list[dict[str, Any]]], dict[str, Any]]
     on_lost_baseline: Literal["fail", "rebaseline", "resend"]
     on_existing: Literal["overwrite", "keep", "fail"]
-    on_new_field: Literal["update", "fail"]
+    on_new_field: Literal["update", "adopt", "fail"]
     on_dropped_field: Literal["update", "fail"]
     delete_after_misses: int
     deleted_when: str

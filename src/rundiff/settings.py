@@ -86,6 +86,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Globs of the only fields to compare, and paths; empty means all. A match wins over the default excludes."""
     normalize: Mapping[str, Any] = {}
     """Normalisers by field or path, applied before signing: `{"lat": "round(4)"}`; or Python functions."""
+    field_signatures: bool = False
+    """Keep a short signature of each compared field, so that `changed_fields` needs no former record."""
 
 
 class Scoping(msgspec.Struct, frozen=True, kw_only=True):

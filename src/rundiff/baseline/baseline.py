@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rundiff.baseline.columns import unify_types
+from rundiff.baseline.fields import FIELD_SIGNATURES, with_names
 from rundiff.baseline.lookup import Lookup, open_lookup
 from rundiff.baseline.manifest import Manifest
 from rundiff.baseline.merge import entry_shape, with_shape
@@ -103,6 +104,29 @@ class Baseline:
         ascending, places = np.unique(positions, return_inverse=True)
         matrix = words(self.gather(ascending).column("primary_key_signature"))
         return as_signatures(matrix[places])
+
+    @property
+    def signs_fields(self) -> bool:
+        """Whether any entry may have field signatures."""
+        return self.base.signs_fields or self.overlay.signs_fields
+
+    def field_signatures(self, positions: Ints) -> pa.StructArray:
+        """Give field signatures at positions in any order; null where they are not known."""
+        ascending, places = np.unique(positions, return_inverse=True)
+        table = self.gather(ascending)
+        if FIELD_SIGNATURES not in table.schema.names:
+            return with_names(None, (), len(positions))
+        return table.column(FIELD_SIGNATURES).combine_chunks().take(pa.array(places))
+
+    def fields_signed(self) -> npt.NDArray[np.bool_]:
+        """Mark the positions whose field signatures are known."""
+        parts = [np.empty(0, dtype=np.bool_)]
+        for side in (self.base, self.overlay):
+            if side.signs_fields:
+                parts += [c.is_valid().to_numpy(zero_copy_only=False) for c in side.column(FIELD_SIGNATURES)]
+            else:
+                parts.append(np.zeros(side.rows, dtype=np.bool_))
+        return np.concatenate(parts)
 
     def misses(self) -> npt.NDArray[np.uint8]:
         """Give `missed_runs` of all positions."""

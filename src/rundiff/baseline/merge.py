@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from rundiff.baseline.columns import conform, unify_types
+from rundiff.baseline.fields import FIELD_SIGNATURES, with_names
 from rundiff.baseline.order import argsort, first_of_group, prefixes, words
 from rundiff.baseline.segments import BATCH_ROWS, FLAG_DELETED, PARTITION, Segment, entry_schema
 
@@ -65,26 +66,32 @@ def merged(newer: Segment, older: Segment, *, keep_deleted: bool) -> Iterator[pa
 
 
 def entry_shape(*schemas: pa.Schema) -> pa.Schema:
-    """Give the schema that holds the entries of all: their keys, and partitions where one has them."""
+    """Give the schema that holds the entries of all: keys, partitions and field signatures where one has them."""
     kind: pa.DataType = pa.null()
     for schema in schemas:
         kind = unify_types(kind, schema.field("primary_key").type)
     parted = any("partition" in schema.names for schema in schemas)
-    return entry_schema(pa.struct([]) if pa.types.is_null(kind) else kind, parted=parted)
+    signed = [schema.field(FIELD_SIGNATURES).type for schema in schemas if FIELD_SIGNATURES in schema.names]
+    names = list(dict.fromkeys(field.name for one in signed for field in one))
+    return entry_schema(
+        pa.struct([]) if pa.types.is_null(kind) else kind, parted=parted, signed=names if signed else None
+    )
 
 
 def with_shape(table: pa.Table, shape: pa.Schema) -> pa.Table:
-    """Bring a table of entries to a schema of `entry_shape`; partitions that it lacks are not known."""
+    """Bring a table of entries to a schema of `entry_shape`; what it lacks is not known."""
     if table.schema.equals(shape):
         return table
-    kind = shape.field("primary_key").type
     batches = []
     for batch in table.to_batches():
-        columns = batch.columns[:5]
+        columns = {name: batch.column(name) for name in batch.schema.names}
         if "partition" in shape.names:
-            known = "partition" in batch.schema.names
-            columns.append(batch.column("partition") if known else no_partitions(batch.num_rows))
-        batches.append(pa.RecordBatch.from_arrays([*columns, conform(batch.columns[-1], kind)], schema=shape))
+            columns.setdefault("partition", no_partitions(batch.num_rows))
+        if FIELD_SIGNATURES in shape.names:
+            names = [field.name for field in shape.field(FIELD_SIGNATURES).type]
+            columns[FIELD_SIGNATURES] = with_names(columns.get(FIELD_SIGNATURES), names, batch.num_rows)
+        columns["primary_key"] = conform(columns["primary_key"], shape.field("primary_key").type)
+        batches.append(pa.RecordBatch.from_arrays([columns[name] for name in shape.names], schema=shape))
     return pa.Table.from_batches(batches, shape)
 
 

@@ -4,7 +4,8 @@ One row an entry, sorted by primary key signature: `primary_key_signature` and `
 (fixed_size_binary[32]), `missed_runs` (uint8: complete runs in a row that did not read the key),
 `written_run` (uint32: the run whose write log holds the record's last data), `flags` (uint8),
 `partition` (fixed_size_binary[16], where scopes need it: the first half of the signature over the
-fields that part the records, zeros where it is not known), `primary_key` (a struct of the key fields in
+fields that part the records, zeros where it is not known), `field_signatures` (where a sync asks
+for them: a struct of uint64, see `rundiff.baseline.fields`), `primary_key` (a struct of the key fields in
 their own types). Batches hold 2^20 rows; each has a checksum (XXH3, 64 bits) over its part of the file,
 so that together they cover every byte, verified before anything is used.
 """
@@ -12,7 +13,7 @@ so that together they cover every byte, verified before anything is used.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -21,6 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
+from rundiff.baseline.fields import FIELD_SIGNATURES, signatures_type
 from rundiff.baseline.order import SIGNATURE
 from rundiff.errors import BaselineLost
 
@@ -61,9 +63,15 @@ class SegmentInfo(msgspec.Struct, frozen=True):
     """XXH3 (64 bits, hex) of the bytes up to each end, from the one before."""
 
 
-def entry_schema(primary_key: pa.StructType, *, parted: bool = False) -> pa.Schema:
-    """Give the schema of a segment whose keys have this type; with partitions, if it is `parted`."""
+def entry_schema(
+    primary_key: pa.StructType, *, parted: bool = False, signed: Sequence[str] | None = None
+) -> pa.Schema:
+    """Give the schema of a segment whose keys have this type.
+
+    It has partitions if it is `parted`, and the signatures of the fields that `signed` names, if it is given.
+    """
     partition = [pa.field("partition", PARTITION, nullable=False)] if parted else []
+    fields = [] if signed is None else [pa.field(FIELD_SIGNATURES, signatures_type(signed))]
     return pa.schema(
         [
             pa.field("primary_key_signature", SIGNATURE, nullable=False),
@@ -72,6 +80,7 @@ def entry_schema(primary_key: pa.StructType, *, parted: bool = False) -> pa.Sche
             pa.field("written_run", pa.uint32(), nullable=False),
             pa.field("flags", pa.uint8(), nullable=False),
             *partition,
+            *fields,
             pa.field("primary_key", primary_key, nullable=False),
         ]
     )
@@ -83,8 +92,12 @@ def entries(
     written_run: int,
     flags: int = 0,
     partition: pa.Array | None = None,
+    fields: pa.StructArray | None = None,
 ) -> pa.RecordBatch:
-    """Build entries of one run from (primary key, data) signatures, key values and, if any, partitions."""
+    """Build entries of one run from (primary key, data) signatures and key values.
+
+    And, if there are any, from partitions and field signatures.
+    """
     n = len(primary_key)
     return pa.RecordBatch.from_arrays(
         [
@@ -94,9 +107,14 @@ def entries(
             pa.array(np.full(n, written_run, dtype=np.uint32)),
             pa.array(np.full(n, flags, dtype=np.uint8)),
             *([] if partition is None else [partition]),
+            *([] if fields is None else [fields]),
             primary_key,
         ],
-        schema=entry_schema(primary_key.type, parted=partition is not None),
+        schema=entry_schema(
+            primary_key.type,
+            parted=partition is not None,
+            signed=None if fields is None else [field.name for field in fields.type],
+        ),
     )
 
 
@@ -193,6 +211,11 @@ class Segment:
     def parted(self) -> bool:
         """Whether it holds partitions."""
         return "partition" in self.schema.names
+
+    @property
+    def signs_fields(self) -> bool:
+        """Whether it holds field signatures."""
+        return FIELD_SIGNATURES in self.schema.names
 
     def numbers_at(self, name: str, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Give a column of numbers at positions in any order."""

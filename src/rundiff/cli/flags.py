@@ -28,6 +28,7 @@ HELP: Mapping[str, str] = {
     "include": "The only fields to compare (globs, or paths into nested fields).",
     "normalize": "How a field is brought to one form before it is compared, as in lat=round(4) or "
     "name=trim|casefold.",
+    "field_signatures": "Keep a short signature of each compared field, so that changed_fields needs no former record.",
     "scope": "Which part of the source is read: full, incremental (deletes nothing) or partition.",
     "partition": "Read one partition, as in region=EU; once for each value. Deletes only inside of it.",
     "partition_by": "The fields that hold a record's parent; deletes only below parents that were read.",

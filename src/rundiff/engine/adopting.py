@@ -27,11 +27,12 @@ from rundiff.destinations.contract import Destination, Position, Readable, Targe
 from rundiff.engine.adoptable import refuse_known, refuse_marked, refuse_shared
 from rundiff.engine.appending import refuse_later_runs
 from rundiff.engine.changeset import ENTRIES, ChangeSet, Findings, write_entries
+from rundiff.engine.compared import compared_fields
+from rundiff.engine.fieldsignatures import FieldSigner, without_doubtful
 from rundiff.engine.flow import failing
 from rundiff.engine.forming import preparation_of
 from rundiff.engine.partitions import as_partitions, record_partitions
 from rundiff.engine.planning import refuse_unfinished
-from rundiff.engine.reading import compared_fields
 from rundiff.engine.report import planned_result
 from rundiff.engine.run import Execution
 from rundiff.engine.scoping import reach_of
@@ -124,6 +125,7 @@ class _Adopting:
                 baseline_records=0,
                 fields=fields,
                 form=self.preparation.form,
+                field_signatures=settings.comparison.field_signatures,
                 pins=pins,
                 # The next run has to read the source before anything can be told of it.
                 complete=False,
@@ -195,11 +197,16 @@ class _Adopting:
         partition = None
         if parted:
             partition = as_partitions(record_partitions(records, parted, signing_key))
+        singly = None
+        if self.settings.comparison.field_signatures:
+            signer = FieldSigner(self.settings.primary_key, self.preparation, signing_key)
+            singly = signer.sign_prepared(prepared, [name for name in fields if name not in key])
         made = entries(
             (keys.signatures, signatures),
             pa.StructArray.from_arrays([records.column(name) for name in key], names=key),
             written_run=0,
             partition=partition,
+            fields=singly,
         )
         adopted.batches.append(_flagged(made, odd))
 
@@ -259,9 +266,9 @@ def _together(adopted: _Adopted) -> pa.RecordBatch | None:
     kept = whole.take(pa.array(order[first]))
     adopted.repeated = int(np.count_nonzero(several[first]))
     flags = kept.column("flags").to_numpy()
-    kept = _flagged(kept, (flags != 0) | several[first])
-    adopted.odd = int(np.count_nonzero(kept.column("flags").to_numpy()))
-    return kept
+    doubtful = (flags != 0) | several[first]
+    adopted.odd = int(np.count_nonzero(doubtful))
+    return without_doubtful(_flagged(kept, doubtful), doubtful)
 
 
 def _warnings(adopted: _Adopted, lacking: Sequence[str], count: int, *, deleting: bool) -> tuple[str, ...]:

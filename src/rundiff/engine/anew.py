@@ -13,6 +13,7 @@ from rundiff.baseline.manifest import Manifest
 from rundiff.baseline.order import SIGNATURE
 from rundiff.baseline.segments import FLAG_UNCERTAIN
 from rundiff.engine.changeset import Findings
+from rundiff.engine.fieldsignatures import in_entries
 from rundiff.engine.former import key_with_id
 from rundiff.engine.forming import preparation_of_form
 from rundiff.engine.previous import rekeyed
@@ -80,7 +81,7 @@ class Anew:
         for name, column in {"primary_key_signature": signed, "flags": pa.array(flags)}.items():
             at = table.schema.get_field_index(name)
             table = table.set_column(at, table.schema.field(at), column)
-        return table
+        return in_entries(table, None)
 
 
 def anew_for(backends: Backends, left: Findings, manifest: Manifest | None) -> Anew | None:

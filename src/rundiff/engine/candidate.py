@@ -18,7 +18,7 @@ from msgspec import structs
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.manifest import Manifest, Memory
-from rundiff.baseline.merge import entry_shape, merged, no_partitions, with_shape
+from rundiff.baseline.merge import entry_shape, merged, with_shape
 from rundiff.baseline.order import argsort, words
 from rundiff.baseline.segments import (
     FLAG_DELETED,
@@ -26,17 +26,17 @@ from rundiff.baseline.segments import (
     Segment,
     SegmentInfo,
     entries,
-    entry_schema,
     write_segment,
 )
 from rundiff.durable import write_file
 from rundiff.engine.anew import Anew
 from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.log import log_type, read_log
-from rundiff.engine.partitions import as_partitions, record_partitions
+from rundiff.engine.making import Making, signer_of
 from rundiff.errors import BaselineLost
 from rundiff.model import Match
 from rundiff.signing.contract import FORMAT_VERSION, SigningKey
+from rundiff.signing.preparing import Preparation
 from rundiff.stores.contract import SignatureStore
 
 __all__ = [
@@ -57,11 +57,6 @@ __all__ = [
 OVERLAY_SHARE = 0.2
 """An overlay past this share of the base is merged into a new base."""
 
-Parted = tuple[Sequence[str], SigningKey | None]
-"""The fields that part the records, and the key under which their partitions are signed."""
-
-_COLUMNS = ["primary_key_signature", "data_signature", "primary_key"]
-
 
 def build_candidate(
     store: SignatureStore,
@@ -69,23 +64,26 @@ def build_candidate(
     changes: ChangeSet,
     run: tuple[str, int, int],
     unwritten: Unwritten | None = None,
-    signing_key: SigningKey | None = None,
+    signing: tuple[SigningKey | None, Preparation | None] = (None, None),
 ) -> Manifest:
-    """Write the segments of the baseline after (sync_id, run, generation), and its manifest."""
+    """Write the segments of the baseline after (sync_id, run, generation), and its manifest.
+
+    `signing` are the key, and the form of values that the findings name in words, where it is at hand.
+    """
     unwritten = unwritten or Unwritten()
     sync_id, number, generation = run
     folder = store.workspace(sync_id)
     baseline = renewed_baseline(store, baseline, changes)
     first = baseline.positions == 0
     memory = memory_of(changes, baseline.manifest)
-    parted = (memory.partition_by, signing_key)
+    making = Making(memory.partition_by, signing[0], signer_of(changes.findings, *signing))
     base: SegmentInfo | None = None if baseline.manifest is None else baseline.manifest.base
     rekeyed_run = 0 if baseline.manifest is None else baseline.manifest.rekeyed_run
     overlay = None if baseline.manifest is None else baseline.manifest.overlay
     if first and not changes.entries.exists() and not unwritten:
-        base, live = _first_base(folder, changes, number, parted)
+        base, live = _first_base(folder, changes, number, making)
     else:
-        newer, added = newer_entries(changes, number, unwritten, baseline, parted)
+        newer, added = newer_entries(changes, number, unwritten, baseline, making)
         live = baseline.live + added + _unknown_deletions(changes, baseline)
         if first:
             base = _write(folder, "base", newer.schema, iter(newer.batches))
@@ -183,33 +181,15 @@ def _write(folder: Path, kind: str, schema: pa.Schema, batches: Iterator[pa.Reco
     return write_segment(folder / f"{kind}-{uuid.uuid4().hex}.arrow", schema, batches)
 
 
-def _first_base(folder: Path, changes: ChangeSet, run: int, parted: Parted) -> tuple[SegmentInfo, int]:
+def _first_base(folder: Path, changes: ChangeSet, run: int, making: Making) -> tuple[SegmentInfo, int]:
     """Stream the creates, which are sorted, straight into a base."""
     if not changes.creates.exists():
         empty = Segment.empty(pa.struct([]))
         return _write(folder, "base", empty.schema, iter([])), 0
-    schema = entry_schema(log_type(changes.creates, "primary_key"), parted=bool(parted[0]))
-    batches = (
-        _entries(batch, run, 0, parted) for batch in read_log(changes.creates, columns=_columns(parted))
-    )
+    schema = making.schema(log_type(changes.creates, "primary_key"))
+    batches = (making.entries(batch, run) for batch in read_log(changes.creates, columns=making.columns))
     info = _write(folder, "base", schema, batches)
     return info, info.rows
-
-
-def _columns(parted: Parted) -> list[str]:
-    return [*_COLUMNS, *(f"data.{name}" for name in parted[0])]
-
-
-def _entries(batch: pa.RecordBatch, run: int, flags: int, parted: Parted) -> pa.RecordBatch:
-    """Make entries of write records that have the columns of `_columns`."""
-    partition = None
-    if parted[0] and flags & FLAG_DELETED:
-        partition = no_partitions(batch.num_rows)
-    elif parted[0]:
-        data = batch.column("data") if "data" in batch.schema.names else batch.column("primary_key")
-        records = pa.RecordBatch.from_struct_array(data)
-        partition = as_partitions(record_partitions(records, *parted))
-    return entries((batch.column(0), batch.column(1)), batch.column(2), run, flags, partition)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +210,7 @@ def newer_entries(
     run: int,
     unwritten: Unwritten,
     baseline: Baseline,
-    parted: Parted,
+    making: Making,
     replayed: Anew | None = None,
 ) -> tuple[Segment, int]:
     """Gather a run's entries in memory, sorted; also by how much the live keys grow.
@@ -248,18 +228,18 @@ def newer_entries(
     ):
         if not path.exists():
             continue
-        for batch in read_log(path, columns=_columns(parted) if replayed is None else None):
+        for batch in read_log(path, columns=making.columns if replayed is None else None):
             written = _select(batch, (*unwritten.refused, *unwritten.unknown), members=False)
             added += growth * written.num_rows
             unknown = _select(batch, unwritten.unknown, members=True)
             if replayed is not None:
                 written, unknown = replayed.records(written), replayed.records(unknown)
-            parts.append(_entries(written, run, flags, parted))
+            parts.append(making.entries(written, run, flags))
             if unknown.num_rows and flags == FLAG_DELETED:
                 parts.append(_perhaps_deleted(unknown, baseline))
             elif unknown.num_rows:
                 added += growth * unknown.num_rows
-                parts.append(_entries(unknown, run, FLAG_UNCERTAIN, parted))
+                parts.append(making.entries(unknown, run, FLAG_UNCERTAIN))
     if changes.entries.exists():
         with pa.memory_map(str(changes.entries)) as source:
             table = pa.ipc.open_file(source).read_all()

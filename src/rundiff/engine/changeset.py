@@ -53,6 +53,8 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     """What was done to their values before they were signed."""
     left_out: tuple[str, ...] | None = None
     """Fields that are not compared."""
+    field_signatures: bool = False
+    """Whether entries get signatures of single fields."""
     renewed: SegmentInfo | None = None
     """The entries of the baseline before, signed anew, where the run went over to another rule."""
     accepted: dict[str, str | None] | None = None

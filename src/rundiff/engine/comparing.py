@@ -22,11 +22,13 @@ from rundiff.compare.conflicts import NO_WINNER, QUARANTINED, Candidates, Strate
 from rundiff.compare.decision import Decision, decide
 from rundiff.compare.scopes import among, judge_misses
 from rundiff.compare.seen import Seen
+from rundiff.engine.changed import which_changed
 from rundiff.engine.changeset import ENTRIES, Aside, write_entries
 from rundiff.engine.contests import Implied, chooser, content_numbers, contest_of, ranks
 from rundiff.engine.existing import without_existing
+from rundiff.engine.fieldsignatures import FieldSignatures
 from rundiff.engine.log import CREATES, UPDATES, LogWriter, log_schema
-from rundiff.engine.previous import PreviousRecords, changed_fields
+from rundiff.engine.previous import PreviousRecords
 from rundiff.engine.reading import SAMPLES, Read, ReadingRules, key_texts
 from rundiff.engine.renewing import Renewed
 from rundiff.engine.spool import Spool
@@ -93,6 +95,15 @@ class Comparing:
     """Under two rules: what the baseline's entries are signed with from now on."""
     refresh: bool = False
     """Whether all records are sent, unchanged ones, too."""
+    field_signatures: FieldSignatures | None = None
+    """Of the baseline's entries, where the sync asks for them."""
+    gained: npt.NDArray[np.bool_] | None = None
+    """Positions of entries that are written anew for the field signatures that they gained."""
+
+    @property
+    def signed_fields(self) -> tuple[str, ...]:
+        """The fields that have signatures of their own."""
+        return tuple(name for name in self.compared[0] if name not in self.primary_key)
 
     @cached_property
     def covered(self) -> npt.NDArray[np.bool_] | None:
@@ -167,7 +178,11 @@ def prefetch_previous(work: Comparing, spool: Spool, also: npt.NDArray[np.int64]
 
     `also` are other positions whose data is going to be asked for.
     """
-    asked = [spool.known_positions, work.gone, *([] if also is None else [also])]
+    changed = spool.known_positions
+    if work.field_signatures is not None and work.field_signatures.valid:
+        # What changed in these is told by their signatures.
+        changed = changed[~work.field_signatures.known(changed)]
+    asked = [changed, work.gone, *([] if also is None else [also])]
     positions = np.unique(np.concatenate(asked))
     if 0 < len(positions) <= PREFETCH:
         known = work.baseline.take(positions)
@@ -179,7 +194,7 @@ def complete_renewed(work: Comparing, spool: Spool, renewed: Renewed, rules: Rea
     """Sign the entries of which no record told by the write log; gives a warning of those that none knows."""
     open_entries = renewed.open_entries()
     prefetch_previous(work, spool, open_entries)
-    renewed.complete(work.previous, open_entries, rules.sign_data)
+    renewed.complete(work.previous, open_entries, rules)
     if not renewed.unknown:
         return []
     if renewed.unknown == 1:
@@ -372,14 +387,7 @@ def _records(rows: pa.RecordBatch, work: Comparing, schema: pa.Schema, update: b
     key = as_struct(columns, schema.field("primary_key").type, rows.num_rows)
     changed = pa.nulls(rows.num_rows, pa.list_(pa.string()))
     if update:
-        written = work.baseline.column_at("written_run", rows.column("position").to_numpy())
-        kind = work.previous.data_type(written)
-        if not pa.types.is_null(kind):
-            signatures = rows.column("primary_key_signature")
-            if work.renewed is not None and work.renewed.rekeyed:
-                signatures = work.baseline.key_signatures(rows.column("position").to_numpy())
-            before = work.previous.fetch(signatures, written, kind)
-            changed = changed_fields(before, data, *work.compared)
+        changed = which_changed(work, rows, data)
     return pa.RecordBatch.from_arrays(
         [rows.column("primary_key_signature"), rows.column("data_signature"), key, data, changed],
         schema=schema,

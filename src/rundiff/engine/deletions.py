@@ -11,12 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from rundiff.baseline.fields import FIELD_SIGNATURES
 from rundiff.baseline.merge import entry_shape, with_shape
 from rundiff.baseline.order import argsort, as_signatures, words
 from rundiff.baseline.segments import entry_schema
 from rundiff.compare.decision import Decision
 from rundiff.engine.changeset import ENTRIES, write_entries
 from rundiff.engine.comparing import CHUNK, Comparing, Found, digest_change
+from rundiff.engine.fieldsignatures import in_entries
 from rundiff.engine.log import CREATES, DELETES, LogWriter, log_schema
 from rundiff.engine.partitions import as_partitions
 from rundiff.engine.renewing import Renewed
@@ -37,7 +39,7 @@ class Looked:
 
 
 def keep_entries(work: Comparing, *, count: bool, repart: bool) -> int:
-    """Write the entries that change without a write record: misses, forgiven misses, partitions.
+    """Write the entries that change without a write record: misses, forgiven misses, partitions, field signatures.
 
     With `count`, this run's misses count; with `repart`, all live entries get the partitions of
     `work.parting`. Gives how many keys have misses and are neither read nor due after this run.
@@ -46,14 +48,16 @@ def keep_entries(work: Comparing, *, count: bool, repart: bool) -> int:
     memory = None if baseline.manifest is None else baseline.manifest.memory
     absent = work.absent
     counted = absent.pending if count else absent.pending[:0]
-    if (memory is None or memory.pending == 0) and len(counted) == 0 and not repart:
+    gained = work.gained
+    if (memory is None or memory.pending == 0) and len(counted) == 0 and not repart and gained is None:
         return 0
     before = baseline.misses()
     after = before.copy()
     live = baseline.live_mask()
     after[work.seen.read] = 0
     after[counted] = absent.misses[: len(counted)]
-    touched = np.flatnonzero(live if repart else live & (before != after))
+    touched = live if repart else live & (before != after)
+    touched = np.flatnonzero(touched if gained is None else touched | (live & gained))
     if len(touched):
         write_entries(work.folder / ENTRIES, list(_entries_again(work, touched, after, repart=repart)))
     # Those that are due now keep what they had, and are no more pending once they are deleted.
@@ -74,12 +78,18 @@ def _entries_again(
             batch = baseline.gather(at).combine_chunks().to_batches()[0]
             if work.renewed is not None:
                 batch = work.renewed.renew(batch, at)
+            else:
+                signed = work.field_signatures
+                batch = in_entries(batch, None) if signed is None else signed.renew(batch, at)
             columns = {name: batch.column(name) for name in batch.schema.names}
             columns["missed_runs"] = pa.array(misses[at])
-            key = columns.pop("primary_key")
+            key, fields = columns.pop("primary_key"), columns.pop(FIELD_SIGNATURES, None)
             if repart and parting is not None and parting.partitions is not None:
                 columns["partition"] = as_partitions(parting.partitions[at])
-            schema = entry_schema(key.type, parted="partition" in columns)
+            if fields is not None:
+                columns[FIELD_SIGNATURES] = fields
+            names = None if fields is None else [field.name for field in fields.type]
+            schema = entry_schema(key.type, parted="partition" in columns, signed=names)
             yield pa.RecordBatch.from_arrays([*columns.values(), key], schema=schema)
 
 

@@ -58,6 +58,10 @@ class Verdicts(Protocol):
     def renewed(self) -> Renewal | None:
         """Under two rules: what the baseline's entries are signed with from now on."""
 
+    @property
+    def lookup(self) -> tuple[npt.NDArray[np.uint8], Positions] | None:
+        """What the lookup said of each row, and the position of its entry; None where not asked for `whole`."""
+
     def take(self, seen: Seen) -> Kept:
         """Mark the rows in `seen`, in order of reading, and give those that must be kept."""
 
@@ -71,6 +75,11 @@ class _Arrays:
     match: npt.NDArray[np.uint8]
     position: Positions
     renewed: Renewal | None = None
+
+    @property
+    def lookup(self) -> tuple[npt.NDArray[np.uint8], Positions]:
+        """What the lookup said of each row, and the position of its entry."""
+        return self.match, self.position
 
     def take(self, seen: Seen) -> Kept:
         """Mark the rows and give those that must be kept."""
@@ -89,6 +98,7 @@ class _Native:
 
     examined: Any
     renewed: Renewal | None = None
+    lookup: None = None
 
     def take(self, seen: Seen) -> Kept:
         """Mark the rows and give those that must be kept."""

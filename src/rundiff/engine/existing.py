@@ -43,10 +43,17 @@ def without_existing(
 
 def _assumed(batch: pa.RecordBatch, work: Comparing) -> pa.RecordBatch:
     signatures = (batch.column("primary_key_signature"), batch.column("data_signature"))
-    partition = None
+    partition = fields = None
+    data = pa.RecordBatch.from_struct_array(batch.column("data"))
+    if work.field_signatures is not None:
+        fields = work.field_signatures.signer.sign(data, work.signed_fields)
     if work.parting is not None:
-        data = pa.RecordBatch.from_struct_array(batch.column("data"))
         partition = as_partitions(record_partitions(data, work.parting.fields, work.parting.signing_key))
     return entries(
-        signatures, batch.column("primary_key"), written_run=0, flags=FLAG_ASSUMED, partition=partition
+        signatures,
+        batch.column("primary_key"),
+        written_run=0,
+        flags=FLAG_ASSUMED,
+        partition=partition,
+        fields=fields,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,6 +20,7 @@ from rundiff.engine.changeset import Aside, ChangeSet, Findings
 from rundiff.engine.comparing import Comparing, Found, complete_renewed, find_changes, prefetch_previous
 from rundiff.engine.deletions import Looked, find_deletions, keep_entries
 from rundiff.engine.drift import Settled, rules_of_run, settle_rule
+from rundiff.engine.fieldsignatures import regained, signatures_in_run
 from rundiff.engine.figures import figures_of
 from rundiff.engine.judging import (
     Course,
@@ -29,18 +30,18 @@ from rundiff.engine.judging import (
     reach_with_fields,
     watch_of,
 )
-from rundiff.engine.log import DELETES, read_log
+from rundiff.engine.log import DELETES
 from rundiff.engine.lost import Lost, refusal
 from rundiff.engine.previous import LogKeys, PreviousRecords, logs_of
 from rundiff.engine.proving import incomplete_reasons, odd_words
-from rundiff.engine.reading import SAMPLES, Read, ReadingRules, key_texts, read_all
-from rundiff.engine.records import values
+from rundiff.engine.reading import SAMPLES, Read, ReadingRules, read_all
+from rundiff.engine.refusing import refuse_guarded
 from rundiff.engine.renewing import Renewed
 from rundiff.engine.scoping import cursor_value, reach_of
 from rundiff.engine.session import Backends
 from rundiff.engine.spool import Spool
 from rundiff.engine.views import Progress
-from rundiff.errors import ConfigurationError, DestinationError, PolicyViolation
+from rundiff.errors import ConfigurationError, PolicyViolation
 from rundiff.model import BaselineState, Scope
 from rundiff.options import parse_duration
 from rundiff.settings import SyncSettings
@@ -48,11 +49,7 @@ from rundiff.signing import signer_name
 from rundiff.signing.rule import Rule
 from rundiff.sources.contract import ReadRequest, Source
 
-__all__ = [
-    "Finder",
-    "Started",
-    "refuse_unready",
-]
+__all__ = ["Finder", "Started"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +93,12 @@ class Finder:
         asked = ReadingRules.of(settings, self.backends.signing_key, watch)
         rules = rules_of_run(asked, settings, baseline.manifest, self.backends, course.reach.scope)
         former = rules.former if rules.former is not None and rules.former.twice else None
-        renewed = None if former is None else Renewed(baseline, self.folder, (former.key, rules.signing_key))
+        signed = signatures_in_run(settings, baseline, self.folder, rules)
+        if signed is not None and (former is not None or signed.lacking):
+            rules = replace(rules, gaining=signed)
+        renewed = (
+            None if former is None else Renewed(baseline, self.folder, (former, rules.signing_key), signed)
+        )
         self.seen = open_seen(baseline.positions, keep_all=rules.strategy.kind == "function")
         spool = Spool(self.folder)
         read = self._read(baseline, rules, spool, renewed)
@@ -106,7 +108,12 @@ class Finder:
         reasons = incomplete_reasons(read, settings, self.source, baseline.manifest, course.reach.scope)
         if former is not None and not former.whole and renewed is not None and not renewed.changed:
             renewed = None
-        work = self._work(course, (read, rules, renewed), settled.rule, absence=not reasons)
+        base = regained(signed, baseline, self.folder) if renewed is None else None
+        work = replace(
+            self._work(course, (read, rules, renewed), settled.rule, absence=not reasons),
+            field_signatures=signed,
+            gained=signed.gained if signed is not None and base is None and renewed is None else None,
+        )
         if renewed is None or former is None or not former.whole:
             prefetch_previous(work, spool)
         else:
@@ -123,7 +130,7 @@ class Finder:
         find_deletions(work, found, started.stale if whole else None)
         figures = figures_of(course, work, read, found)
         verdict = judge(figures, settings.guards)
-        self._refuse_guarded(verdict)
+        refuse_guarded(settings, verdict, self.folder / DELETES)
         doubtful = doubt(figures, settings.guards) if work.absence else None
         pending = keep_entries(
             work,
@@ -139,7 +146,8 @@ class Finder:
         self._clear_spool()
         findings = structs.replace(
             self._findings((read, found), settled, reasons, verdict, warnings),
-            renewed=None if renewed is None else renewed.write_base(self.folder),
+            renewed=base if renewed is None else renewed.write_base(self.folder),
+            field_signatures=signed is not None,
             rekeyed=self._other_key(settled),
             scope=str(course.reach.scope),
             memory=memory_after(
@@ -188,7 +196,7 @@ class Finder:
             folder=self.folder,
             primary_key=settings.primary_key,
             compared=(
-                tuple(dict.fromkeys([*rule.fields, *(() if manifest is None else manifest.fields)])),
+                tuple(dict.fromkeys([*rule.fields, *_compared_before(manifest, rules)])),
                 rules.preparation,
             ),
             fields=_fields(read, {} if manifest is None else manifest.pins),
@@ -224,20 +232,6 @@ class Finder:
                 "can't be rotated while records are set aside. Nothing was written. Read the source completely, or go "
                 "on with the former key as RUNDIFF_SIGNING_KEY until then"
             )
-
-    def _refuse_guarded(self, verdict: Verdict) -> None:
-        reason = verdict.hold_run or verdict.hold_deletions
-        if reason is None or self.settings.guards.on_guard != "fail":
-            return
-        keys = ""
-        path = self.folder / DELETES
-        if verdict.hold_deletions is not None and path.exists():
-            sample = values(next(read_log(path, SAMPLES, ["primary_key"])).column(0))
-            keys = f", such as {'; '.join(key_texts(sample))}"
-        raise PolicyViolation(
-            f"sync {self.settings.name}: {reason}{keys}; on_guard is fail. Nothing was written. Mend the source, "
-            "or run with --on-guard hold_deletes to look at the changes and approve them"
-        )
 
     def _read(
         self, baseline: Baseline, rules: ReadingRules, spool: Spool, renewed: Renewed | None = None
@@ -378,6 +372,11 @@ def _pins(manifest: Manifest, scope: Scope) -> dict[str, str]:
     return {name: pin for name, pin in manifest.pins.items() if name not in accepted}
 
 
+def _compared_before(manifest: Manifest | None, rules: ReadingRules) -> tuple[str, ...]:
+    """Give the fields that were compared, or would be by now: the source may have lost them."""
+    return () if manifest is None else (*manifest.fields, *rules.compared(list(manifest.pins)))
+
+
 def _rekeyed(renewed: Renewed | None) -> bool:
     return renewed is not None and renewed.rekeyed
 
@@ -389,11 +388,3 @@ def _fields(read: Read, before: Mapping[str, str]) -> dict[str, pa.DataType]:
     pins = {**before, **read.pins}
     names = dict.fromkeys([*read.fields, *pins])
     return {name: arrow_type_of(pins[name]) if name in pins else pa.null() for name in names}
-
-
-def refuse_unready(destination: Destination, target: Target) -> None:
-    """Check a destination before anything is read; its errors name the sync."""
-    try:
-        destination.check(target, None)
-    except DestinationError as error:
-        raise type(error)(f"sync {target.sync}: {error}") from error

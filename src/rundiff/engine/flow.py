@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from rundiff.baseline.baseline import Baseline
 from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.finding import Finder
+from rundiff.engine.forming import preparation_of
 from rundiff.engine.run import Execution
 from rundiff.engine.session import Session
 from rundiff.engine.starting import start
@@ -63,6 +64,8 @@ def find_and_seal(
     where = (session.destination, session.target)
     started = start(session.backends, settings, where, session.sync)
     execution.begin_from(started)
+    if settings.comparison.field_signatures:
+        execution.preparation = preparation_of(settings)
     folder = session.backends.home.new_spool(session.sync.sync_id)
     finder = kind(
         backends=session.backends,

@@ -43,7 +43,7 @@ def still_deletable(
                 keep[known] = ~(looked.read | looked.judged)[position[known]]
             kept = batch.filter(pa.array(keep))
             if looked is not None and looked.renewed is not None and kept.num_rows:
-                kept = looked.renewed.renew(kept, position[keep])
+                kept = looked.renewed.signed_anew(kept, position[keep])
             digest.update(words(kept.column(0)).tobytes())
             digest.update(words(kept.column(1)).tobytes())
             writer.write(kept)

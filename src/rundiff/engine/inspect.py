@@ -18,11 +18,12 @@ from rundiff.baseline.order import SIGNATURE
 from rundiff.database.contract import StoredRun, StoredSync
 from rundiff.database.logs import LogPart
 from rundiff.engine.changeset import ChangeSet
+from rundiff.engine.compared import compared_fields
 from rundiff.engine.former import key_with_id
 from rundiff.engine.forming import form_words
 from rundiff.engine.log import CREATES, DELETES, FILES, UPDATES, read_log
 from rundiff.engine.previous import LogKeys, PreviousRecords, logs_of, rekeyed
-from rundiff.engine.reading import SAMPLES, compared_fields
+from rundiff.engine.reading import SAMPLES
 from rundiff.engine.records import values
 from rundiff.engine.report import failed_result, result_from_json
 from rundiff.engine.session import Backends, StoredDestination

@@ -9,12 +9,13 @@ import numpy as np
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.manifest import Memory
+from rundiff.engine.compared import compared_fields
 from rundiff.engine.comparing import Comparing, Parting
 from rundiff.engine.conditions import parse_condition
 from rundiff.engine.forming import preparation_of
 from rundiff.engine.partitions import baseline_partitions, named_partitions
 from rundiff.engine.previous import PreviousRecords
-from rundiff.engine.reading import SAMPLES, Read, compared_fields, key_texts
+from rundiff.engine.reading import SAMPLES, Read, key_texts
 from rundiff.engine.records import values
 from rundiff.engine.scoping import RECENT, Reach, cursor_after
 from rundiff.engine.watching import Watch

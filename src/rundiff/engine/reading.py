@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,9 @@ from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.order import SIGNATURE, Positions, argsort, first_of_group, words
 from rundiff.compare.conflicts import Strategy, parse_strategy
 from rundiff.compare.seen import Seen
+from rundiff.engine.compared import compared_fields
 from rundiff.engine.examining import Kept, Signing, Verdicts, examine
+from rundiff.engine.fieldsignatures import FieldSignatures, FieldSigner
 from rundiff.engine.former import Former
 from rundiff.engine.forming import preparation_of
 from rundiff.engine.renewing import Renewed
@@ -28,44 +29,17 @@ from rundiff.engine.spool import Spool, spool_batch
 from rundiff.engine.views import Progress
 from rundiff.engine.watching import MARKED, Noticed, Watch, Watched
 from rundiff.errors import ConfigurationError, KeyFieldMissing
-from rundiff.settings import DEFAULT_EXCLUDE, Comparison, SyncSettings
+from rundiff.settings import Comparison, SyncSettings
 from rundiff.signing import SigningKey, sign
-from rundiff.signing.paths import roots
 from rundiff.signing.preparing import Preparation
 from rundiff.sources.contract import ReadBatch, ReadEnd, Reading
 
-__all__ = ["SAMPLES", "Contest", "Read", "ReadingRules", "compared_fields", "key_texts", "read_all"]
+__all__ = ["SAMPLES", "Contest", "Read", "ReadingRules", "key_texts", "read_all"]
 
 log = logging.getLogger("rundiff")
 
 SAMPLES = 5
 """Sentences kept of each kind of odd record."""
-
-
-def compared_fields(names: Sequence[str], comparison: Comparison, key: Sequence[str]) -> list[str]:
-    """Choose the fields that the data signature takes, in order; of some of them, only parts may count.
-
-    Globs match in any case. Key fields are always compared; `include` limits the rest and wins over
-    the default excludes, an explicit `exclude` wins over `include`.
-    """
-    chosen = []
-    explicit = comparison.exclude != DEFAULT_EXCLUDE
-    included = {name for entry in comparison.include for name, _ in roots(entry, names, glob=True)}
-    for name in names:
-        if name in key:
-            chosen.append(name)
-            continue
-        excluded = _matches(name, comparison.exclude)
-        if comparison.include:
-            if name in included and not (excluded and explicit):
-                chosen.append(name)
-        elif not excluded:
-            chosen.append(name)
-    return chosen
-
-
-def _matches(name: str, globs: Sequence[str]) -> bool:
-    return any(fnmatchcase(name.casefold(), glob.casefold()) for glob in globs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +59,8 @@ class ReadingRules:
     """What else to look for; None: nothing."""
     former: Former | None = None
     """How the baseline was signed, if otherwise."""
+    gaining: FieldSignatures | None = None
+    """Where entries are to get field signatures from the records that are read."""
 
     @classmethod
     def of(
@@ -132,6 +108,16 @@ class ReadingRules:
             # An earlier run may have had values of a type that a normaliser does not take.
             return pa.nulls(records.num_rows, SIGNATURE)
         return sign(prepared, names, self.signing_key).signatures
+
+    def sign_fields(self, records: pa.RecordBatch) -> pa.StructArray:
+        """Give the signatures of single fields by that rule, where `sign_data` gives one; null where there is none."""
+        names = [n for n in self.compared(records.schema.names) if n not in self.primary_key]
+        return self.field_signer.sign(records, names)
+
+    @property
+    def field_signer(self) -> FieldSigner:
+        """What signs single fields by the rule that the run leaves behind."""
+        return FieldSigner(self.primary_key, self.preparation, self.signing_key)
 
     def signing(self, records: pa.RecordBatch, compared: Sequence[str]) -> Signing:
         """Ready records to be signed by the rule that the run leaves behind."""
@@ -205,6 +191,8 @@ class _Signed:
     marked: npt.NDArray[np.bool_] | None = None
     """Which records the source calls deleted; None: none of them."""
     noticed: Noticed | None = None
+    gained: tuple[Positions, pa.StructArray] | None = None
+    """Field signatures of entries."""
 
 
 def _sign(batch: ReadBatch, first: int, rules: ReadingRules, baseline: Baseline) -> _Signed:
@@ -239,11 +227,12 @@ def _sign(batch: ReadBatch, first: int, rules: ReadingRules, baseline: Baseline)
 
     compared, before = rules.compared(names), rules.before(records)
     marked = None if rules.watch is None else rules.watch.marked(records)
+    signing, gaining = rules.signing(records, compared), rules.gaining
     verdicts, problems, signed = examine(
-        rules.signing(records, compared),
+        signing,
         baseline,
         former=None if before is None else rules.former_signing(records, before),
-        whole=rules.wants_all,
+        whole=rules.wants_all or gaining is not None,
         # Else a marked record that differs only in fields that are not compared would pass for unchanged.
         changed=rules.full_refresh or (False if marked is None else marked),
     )
@@ -253,6 +242,10 @@ def _sign(batch: ReadBatch, first: int, rules: ReadingRules, baseline: Baseline)
     if signed is not None:
         records, order = records.filter(pa.array(signed)), order[signed]
         marked = None if marked is None else marked[signed]
+    gained = None
+    if gaining is not None:
+        prepared = signing.records if signed is None else signing.records.filter(pa.array(signed))
+        gained = gaining.told_by(verdicts, prepared, [n for n in compared if n not in rules.primary_key])
     return _Signed(
         read=total,
         records=records,
@@ -264,6 +257,7 @@ def _sign(batch: ReadBatch, first: int, rules: ReadingRules, baseline: Baseline)
         unsignable=unsignable,
         marked=marked,
         noticed=None if rules.watch is None else rules.watch.notice(records, rules.signing_key),
+        gained=gained,
     )
 
 
@@ -324,6 +318,8 @@ def read_all(
         kept = signed.verdicts.take(seen)
         if renewed is not None and signed.verdicts.renewed is not None:
             renewed.note(*signed.verdicts.renewed)
+        if rules.gaining is not None and signed.gained is not None:
+            rules.gaining.note(*signed.gained)
         if seen.dropped_duplicates > before:
             result.note("duplicates", _repeated(signed.records, rules, result.samples))
         if ranked is not None and kept.dropped is not None and len(kept.dropped):

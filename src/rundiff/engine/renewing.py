@@ -10,21 +10,28 @@ Docs: decisions/0017-two-rules.md.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from rundiff.baseline.baseline import Baseline
-from rundiff.baseline.merge import entry_shape, merged, prefix_ranges
+from rundiff.baseline.merge import prefix_ranges
 from rundiff.baseline.order import Words, argsort, as_signatures, prefixes, rows_equal, words
-from rundiff.baseline.segments import FLAG_UNCERTAIN, Segment, SegmentInfo, write_segment
+from rundiff.baseline.rewriting import shape_of, written_anew
+from rundiff.baseline.segments import FLAG_UNCERTAIN, SegmentInfo, write_segment
+from rundiff.engine.fieldsignatures import FieldSignatures, in_entries
+from rundiff.engine.former import Former
 from rundiff.engine.previous import PreviousRecords
 from rundiff.errors import StateChanged
 from rundiff.model import Match
 from rundiff.signing import SigningKey, sign
+
+if TYPE_CHECKING:
+    from rundiff.engine.reading import ReadingRules
 
 __all__ = ["Renewed"]
 
@@ -33,21 +40,25 @@ IN_MEMORY = 1 << 21
 """Entries whose signatures are kept in memory (64 MB); those of more are in a mapped file."""
 
 Ints = npt.NDArray[np.int64]
-Sign = Callable[[pa.RecordBatch], pa.Array]
-"""Signs the data of records under the rule asked for: null where it can't be signed."""
 
 
 class Renewed:
     """Signatures of a baseline's entries under the rule asked for, by position."""
 
     def __init__(
-        self, baseline: Baseline, folder: Path, keys: tuple[SigningKey | None, SigningKey | None]
+        self,
+        baseline: Baseline,
+        folder: Path,
+        rules: tuple[Former, SigningKey | None],
+        fields: FieldSignatures | None = None,
     ) -> None:
-        """`keys` are the signing keys of before and of now."""
+        """`rules` are the one of before, and the signing key of now; `fields` have signatures of their own."""
         self._baseline = baseline
         self._folder = folder
-        self._former, self._key = keys
-        self.rekeyed = keys[0] != keys[1]
+        former, self._key = rules
+        self._former = former.key
+        self.rekeyed = self._former != self._key
+        self._fields = fields
         self._data = self._space("data_signature")
         self._noted = np.zeros(baseline.positions, dtype=np.bool_)
         self._unknown = np.zeros(baseline.positions, dtype=np.bool_)
@@ -106,7 +117,7 @@ class Renewed:
         """Give the positions of which no record told: keys that were not read, or read with other data."""
         return np.flatnonzero(self._baseline.live_mask() & ~self._noted)
 
-    def complete(self, previous: PreviousRecords, open_entries: Ints, sign_data: Sign) -> None:
+    def complete(self, previous: PreviousRecords, open_entries: Ints, rules: ReadingRules) -> None:
         """Sign those entries by what the write log says that the destination holds."""
         self.changed = True
         if self._keys is not None:
@@ -121,11 +132,13 @@ class Renewed:
                 continue
             data = previous.fetch(entries.column("primary_key_signature").combine_chunks(), written, kind)
             known = data.is_valid().to_numpy(zero_copy_only=False).copy()
-            columns = list(data.flatten())
-            signed = sign_data(pa.RecordBatch.from_arrays(columns, [field.name for field in kind]))
+            records = pa.RecordBatch.from_arrays(data.flatten(), [field.name for field in kind])
+            signed = rules.sign_data(records)
             known &= signed.is_valid().to_numpy(zero_copy_only=False)
             self._data[part[known]] = words(signed)[known]
             self._unknown[part[~known]] = True
+            if self._fields is not None and known.any():
+                self._fields.note(part[known], rules.sign_fields(records.filter(pa.array(known))))
 
     def _sign_keys(self, positions: Ints) -> None:
         assert self._keys is not None  # noqa: S101 -- only asked for where the key is another
@@ -161,19 +174,25 @@ class Renewed:
         judged[rows[alike]] = Match.SAME
         return judged
 
-    def renew(self, entries: pa.Table | pa.RecordBatch, positions: Ints) -> pa.Table | pa.RecordBatch:
-        """Give entries their new signatures; `positions` says which they are, row by row."""
+    def signed_anew(self, records: pa.Table | pa.RecordBatch, positions: Ints) -> pa.Table | pa.RecordBatch:
+        """Give rows of entries, or of write records, the signatures that the entries at positions have now."""
         columns = {"data_signature": as_signatures(self._data[positions])}
         if self._keys is not None:
             columns["primary_key_signature"] = as_signatures(self._keys[positions])
+        for name, column in columns.items():
+            at = records.schema.get_field_index(name)
+            records = records.set_column(at, records.schema.field(at), column)
+        return records
+
+    def renew(self, entries: pa.Table | pa.RecordBatch, positions: Ints) -> pa.Table | pa.RecordBatch:
+        """Give entries all that is new of them; `positions` says which they are, row by row."""
+        entries = self.signed_anew(entries, positions)
         unknown = self._unknown[positions]
         if unknown.any():
+            at = entries.schema.get_field_index("flags")
             flags = entries.column("flags").to_numpy() | np.where(unknown, FLAG_UNCERTAIN, 0).astype(np.uint8)
-            columns["flags"] = pa.array(flags.astype(np.uint8))
-        for name, column in columns.items():
-            at = entries.schema.get_field_index(name)
-            entries = entries.set_column(at, entries.schema.field(at), column)
-        return entries
+            entries = entries.set_column(at, entries.schema.field(at), pa.array(flags.astype(np.uint8)))
+        return in_entries(entries, None) if self._fields is None else self._fields.renew(entries, positions)
 
     def rekey(self, entries: pa.Table) -> pa.Table:
         """Give entries that the baseline does not hold the primary key signatures of now."""
@@ -194,23 +213,10 @@ class Renewed:
 
     def write_base(self, folder: Path) -> SegmentInfo:
         """Write all live entries as one segment."""
-        base, overlay = self._baseline.base, self._baseline.overlay
-        schema = entry_shape(overlay.schema, base.schema)
-        path = folder / f"base-{uuid.uuid4().hex}.arrow"
-        if self._keys is not None:
-            return write_segment(path, schema, self._by_new_keys(schema))
-        sides = [self._side(base, 0), self._side(overlay, base.rows)]
-        if overlay.rows == 0:
-            return write_segment(path, schema, iter(sides[0].batches))
-        return write_segment(path, schema, merged(sides[1], sides[0], keep_deleted=False))
-
-    def _side(self, side: Segment, start: int) -> Segment:
-        batches = []
-        for batch in side.batches:
-            positions = np.arange(start, start + batch.num_rows)
-            batches.append(self.renew(batch, positions))
-            start += batch.num_rows
-        return Segment(batches, side.schema)
+        if self._keys is None:
+            return written_anew(self._baseline, folder, self.renew)
+        shape = shape_of(self._baseline, self.renew)
+        return write_segment(folder / f"base-{uuid.uuid4().hex}.arrow", shape, self._by_new_keys(shape))
 
     def _by_new_keys(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         assert self._keys is not None  # noqa: S101 -- only asked for where the key is another

@@ -21,6 +21,7 @@ from rundiff.engine.candidate import newer_entries, publish
 from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.former import key_with_id
 from rundiff.engine.log import DELETES, read_log
+from rundiff.engine.making import Making, signer_of
 from rundiff.engine.previous import log_key_id, rekeyed
 from rundiff.engine.run import sweep
 from rundiff.engine.session import Backends, Session, generation_of
@@ -59,10 +60,10 @@ def rebuild(session: Session) -> Manifest:
         if last.findings.rekeyed:
             rekeyed_run = number
         memory = last.findings.memory or memory
-        parted = (memory.partition_by, anew.key)
+        making = Making(memory.partition_by, anew.key, signer_of(changes[-1].findings, anew.key))
         failures = backends.database.failures(sync.sync_id, run.run)
         before = Baseline.empty() if base is None or overlay is None else Baseline(base, overlay, None)
-        newer, _ = newer_entries(last, run.run, unwritten(failures), before, parted, anew)
+        newer, _ = newer_entries(last, run.run, unwritten(failures), before, making, anew)
         if base is None:
             base, overlay = newer, Segment([], newer.schema)
         elif overlay is not None and newer.rows:

@@ -33,6 +33,7 @@ from rundiff.engine.settling import looked_at, superseded, unwritten
 from rundiff.errors import RundiffError
 from rundiff.model import BaselineState, RunKind, RunResult, RunStatus
 from rundiff.settings import SyncSettings
+from rundiff.signing.preparing import Preparation
 
 __all__ = ["Execution", "sweep"]
 
@@ -50,6 +51,8 @@ class Execution:
         self.baseline = baseline
         self._began = time.monotonic()
         self.forget: tuple[str, ...] = ()
+        self.preparation: Preparation | None = None
+        """The form of values that the run signs, where it is at hand; else it is readied from its words."""
         self.settled: set[tuple[int, int]] = set()
         """Failures of earlier runs, as (run, sequence), that this run settles whatever it delivers."""
 
@@ -105,7 +108,7 @@ class Execution:
             self.baseline,
             changes,
             (sync_id, number, generation),
-            signing_key=key_with_id(self.session.backends, findings.signing_key_id),
+            signing=(key_with_id(self.session.backends, findings.signing_key_id), self.preparation),
         )
         done = self._sync.acknowledged or Acknowledged(0, 0)
         sealed = Sealed(
@@ -219,7 +222,7 @@ class Execution:
                 changes,
                 (sync_id, number, generation),
                 without,
-                key_with_id(session.backends, findings.signing_key_id),
+                (key_with_id(session.backends, findings.signing_key_id), self.preparation),
             ).name
         aside = self._quarantine(changes, now)
         status = RunStatus.COMMITTED if sealed.held is None or not findings.hold_deletions else RunStatus.HELD

@@ -8,9 +8,10 @@ from rundiff.database.contract import StoredSync
 from rundiff.destinations.contract import Destination, Target
 from rundiff.engine.appending import refuse_later_runs
 from rundiff.engine.delivery import check_watermark
-from rundiff.engine.finding import Started, refuse_unready
+from rundiff.engine.finding import Started
 from rundiff.engine.former import refuse_other_key
 from rundiff.engine.lost import Lost, unknown_run, unknown_writers
+from rundiff.engine.refusing import refuse_unready
 from rundiff.engine.replay import deleted_since
 from rundiff.engine.session import Backends, open_baseline
 from rundiff.errors import BaselineLost

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from rundiff.baseline.fields import as_field_signatures
 from rundiff.baseline.order import argsort, words
 from rundiff.baseline.segments import Segment, entries, write_segment
 from rundiff.errors import Fenced
@@ -83,6 +84,10 @@ class StoreSuite:
             (keys.take(pa.array(argsort(words(keys)))), data),
             pa.StructArray.from_arrays([pa.array(range(rows)), texts], ["id", "region"]),
             3,
+            fields=as_field_signatures(
+                {name: random.integers(0, 1 << 64, rows, np.uint64) for name in ("v", "w")},
+                np.arange(rows) % 1000 > 0,
+            ),
         )
         info = write_segment(store.workspace(SYNC) / "base-1.arrow", batch.schema, [batch])
         store.put(SYNC, store.workspace(SYNC) / "base-1.arrow")
