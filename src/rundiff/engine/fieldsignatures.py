@@ -1,6 +1,6 @@
 """Field signatures in a run: sign single fields, give them to entries, and tell by them which fields changed.
 
-Docs: decisions/0020-field-signatures.md.
+Docs: decisions/0021-field-signatures.md.
 """
 
 from __future__ import annotations
