@@ -128,9 +128,9 @@ def test_damaged_logs_do_not_stand_in_the_way(tmp_path: Path) -> None:
     assert main(["show", "s", "--home", str(flipping.home), "--json"]) == 0
 
 
-def test_show_names_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flipping = Flipping(tmp_path / "home", None)
-    show = ["show", "s", "--home", str(flipping.home)]
+def test_show_names_them(flipping: Flipping, capsys: pytest.CaptureFixture[str]) -> None:
+    where = [] if flipping.database is None else ["--database", flipping.database]
+    show = ["show", "s", "--home", str(flipping.home), *where]
     flipping.states("a", "b", "a")
     assert main([*show, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["flapping"] is None
@@ -150,6 +150,38 @@ def test_show_names_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "changed back and forth in the runs 1 to 4" in capsys.readouterr().out
     assert main([*show, "--run", "3"]) == 0
     assert "back and forth" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        {"scope": "incremental"},
+        {"partition": {"region": "EU"}},
+        {"partition_by": ["region"]},
+        {"partition_by": ["region"], "partitions": ["EU"]},
+    ],
+)
+def test_runs_of_a_part_are_looked_at_like_others(flipping: Flipping, scope: dict[str, Any]) -> None:
+    def one(v: str, region: str = "EU") -> Row:
+        return {"id": 1, "region": region, "v": v}
+
+    flipping([one("a"), {"id": 2, "region": "US", "v": "a"}, {"id": 3, "region": "EU", "v": "a"}])
+    others = [{"id": 3, "region": "EU", "v": "a"}]
+    for v in "baba":
+        flipping([one(v), *others], **scope)
+    found = flipping.found()
+    assert found is not None
+    assert (found.from_run, found.to_run, found.count) == (1, 5, 1)
+    assert [(each.primary_key, each.returns, each.fields) for each in found.sample] == [
+        ({"id": 1}, 3, ("v",))
+    ]
+    if scope != {"scope": "incremental"}:
+        # Not read in a partition that was covered, it is deleted, and comes back.
+        for rows in (others, [one("a"), *others], others, [one("a"), *others]):
+            flipping(rows, **scope)
+        found = flipping.found()
+        assert found is not None
+        assert (found.sample[0].deletes, found.sample[0].returns) == (2, 6)
 
 
 histories = st.lists(st.lists(st.sampled_from(["-", "a", "b", "c"]), max_size=9), max_size=5)

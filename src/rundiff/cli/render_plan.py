@@ -63,11 +63,12 @@ def _noun(action: Action) -> str:
 
 def _outlook(plan: Plan, mask: Mask, tail: str) -> Iterator[Text]:
     result, counts = plan.result, plan.result.counts
-    if plan.changes:
+    if plan.changes or counts.deletes_held:
+        held = f", {plural(counts.deletes_held, 'deletion')} held" if counts.deletes_held else ""
         yield Text.assemble(
             ("Plan: ", "bold"),
             f"{amount(counts.created)} to create, {amount(counts.updated)} to update, "
-            f"{amount(counts.deleted)} to delete.",
+            f"{amount(counts.deleted)} to delete{held}.",
         )
     else:
         yield Text.assemble(("Plan: ", "bold"), "no changes.")

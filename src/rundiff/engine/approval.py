@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from datetime import timedelta
 
 from msgspec import structs
 from msgspec.structs import replace
@@ -138,7 +139,11 @@ def apply_changes(session: Session, settings: SyncSettings, changes: ChangeSet) 
         target = session.backends.home.new_spool(session.sync.sync_id)
         for path in changes.folder.iterdir():
             os.replace(path, target / path.name)
-        moved = ChangeSet(target, changes.findings)
+        findings = changes.findings
+        if findings.expires_at is not None:
+            until = session.backends.database.now() + timedelta(hours=findings.approvable_hours)
+            findings = replace(findings, expires_at=until)
+        moved = ChangeSet(target, findings)
         if moved.findings.hold_run is not None:
             return execution.hold(moved)
         return deliver_changes(execution, execution.seal(moved), settings)

@@ -92,6 +92,8 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     """What the baseline is to keep of this run; None: what it kept before."""
     expires_at: datetime | None = None
     """Until when what a guard holds can be approved."""
+    approvable_hours: float = 168.0
+    """How long that is; a plan's time begins when it is applied."""
     misses: int = 0
     """Keys with misses that are not deleted yet, after this run."""
 

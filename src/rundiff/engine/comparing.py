@@ -296,7 +296,7 @@ def _winners(
         **ranks(work.strategy, rows, contest),
     )
     function = work.policies.on_conflict
-    choose = chooser(function, rows) if callable(function) else None
+    choose = chooser(function, rows, work.primary_key) if callable(function) else None
     resolution = resolve(candidates, work.strategy, choose)
     found.duplicates += resolution.duplicates
     if resolution.duplicates:

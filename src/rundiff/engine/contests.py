@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -104,20 +105,36 @@ def ranks(
 
 
 def chooser(
-    function: Callable[[list[dict[str, Any]]], dict[str, Any]], rows: pa.RecordBatch
+    function: Callable[[list[dict[str, Any]]], dict[str, Any]],
+    rows: pa.RecordBatch,
+    primary_key: Sequence[str],
 ) -> Callable[[int, int], int]:
     """Ask a user's function which of the records from one row to before another wins; gives its row."""
     data = rows.column("data")
 
     def choose(start: int, stop: int) -> int:
         records = data.slice(start, stop - start).to_pylist()
-        answer = function([dict(record) for record in records])
-        for index in range(len(records) - 1, -1, -1):
-            if records[index] == answer:
+        given = [dict(record) for record in records]
+        key = json.dumps({name: records[0][name] for name in primary_key}, default=str)
+        try:
+            answer = function(list(given))
+        except Exception as error:
+            error.add_note(
+                f"It was raised by the function of on_conflict, given the records of the key {key}."
+            )
+            raise
+        latest_first = range(len(records) - 1, -1, -1)
+        # Itself before its like: to Python 1 is True, and Decimal("0.5") is 0.5, which sign otherwise.
+        for index in latest_first:
+            if answer is given[index] and given[index] == records[index]:
                 return start + index
+        if isinstance(answer, Mapping):
+            for index in latest_first:
+                if records[index] == dict(answer):
+                    return start + index
         raise PolicyViolation(
-            "the function of on_conflict returned a record that is none of those it was given; "
-            "return one of them unchanged"
+            f"the function of on_conflict returned something else for the key {key} than one of the records that it "
+            "was given; return one of them unchanged. Nothing was written"
         )
 
     return choose

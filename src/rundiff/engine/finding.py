@@ -144,6 +144,7 @@ class Finder:
             self.seen.read, work.absence if work.covered is None else work.covered & work.absence, renewed
         )
         self._clear_spool()
+        lasts = parse_duration(settings.guards.approval_expires, "approval_expires")
         findings = structs.replace(
             self._findings((read, found), settled, reasons, verdict, warnings),
             renewed=base if renewed is None else renewed.write_base(self.folder),
@@ -154,9 +155,8 @@ class Finder:
                 course, read, complete=not reasons, pending=pending, doubtful=doubtful is not None
             ),
             misses=pending,
-            expires_at=None
-            if verdict == Verdict()
-            else course.began + parse_duration(settings.guards.approval_expires, "approval_expires"),
+            expires_at=None if verdict == Verdict() else course.began + lasts,
+            approvable_hours=lasts.total_seconds() / 3600,
         )
         if pending:
             samples = {**findings.samples, "pending": pending_samples(work, count=doubtful is None)}

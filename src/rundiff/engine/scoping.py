@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -55,7 +55,8 @@ def reach_of(settings: SyncSettings, memory: Memory, now: datetime) -> Reach:
                 "function or a database; a file or rows hold what they hold. Run with --scope full when it is whole"
             )
         longest = parse_duration(scoping.full_every, "full_every")
-        if memory.full_at is None or now - memory.full_at >= longest:
+        # One that lies ahead was noted by a clock that was wrong: nobody knows how old it is.
+        if memory.full_at is None or not timedelta(0) <= now - memory.full_at < longest:
             scope = Scope.FULL
     return Reach(scope=scope, partition_by=fields, named=named if scope is Scope.PARTITION else ())
 

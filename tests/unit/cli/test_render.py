@@ -126,7 +126,7 @@ def test_a_plan_says_what_would_be_held_or_skipped() -> None:
     assert told.splitlines()[1:] == [
         "  ~ 1 update",
         "",
-        "Plan: 0 to create, 1 to update, 0 to delete.",
+        "Plan: 0 to create, 1 to update, 0 to delete, 5 deletions held.",
         "Would be held: 5 deletions: too many",
         "Skipped: 1 unreadable record.",
         "Skipped: 2 records without a key.",
