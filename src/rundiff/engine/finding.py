@@ -43,7 +43,6 @@ from rundiff.engine.spool import Spool
 from rundiff.engine.views import Progress
 from rundiff.errors import ConfigurationError, PolicyViolation
 from rundiff.model import BaselineState, Scope
-from rundiff.options import parse_duration
 from rundiff.settings import SyncSettings
 from rundiff.signing import signer_name
 from rundiff.signing.rule import Rule
@@ -144,7 +143,6 @@ class Finder:
             self.seen.read, work.absence if work.covered is None else work.covered & work.absence, renewed
         )
         self._clear_spool()
-        lasts = parse_duration(settings.guards.approval_expires, "approval_expires")
         findings = structs.replace(
             self._findings((read, found), settled, reasons, verdict, warnings),
             renewed=base if renewed is None else renewed.write_base(self.folder),
@@ -155,8 +153,8 @@ class Finder:
                 course, read, complete=not reasons, pending=pending, doubtful=doubtful is not None
             ),
             misses=pending,
-            expires_at=None if verdict == Verdict() else course.began + lasts,
-            approvable_hours=lasts.total_seconds() / 3600,
+            expires_at=None if verdict == Verdict() else course.began + course.approvable,
+            approvable_hours=course.approvable.total_seconds() / 3600,
         )
         if pending:
             samples = {**findings.samples, "pending": pending_samples(work, count=doubtful is None)}

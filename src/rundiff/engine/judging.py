@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from rundiff.engine.scoping import RECENT, Reach, cursor_after
 from rundiff.engine.watching import Watch
 from rundiff.errors import ConfigurationError
 from rundiff.model import Scope
+from rundiff.options import parse_duration
 from rundiff.settings import SyncSettings
 from rundiff.signing import SigningKey
 
@@ -43,6 +44,11 @@ class Course:
     memory: Memory
     """What the baseline kept of earlier runs."""
     began: datetime
+
+    @property
+    def approvable(self) -> timedelta:
+        """How long what a guard holds can be approved."""
+        return parse_duration(self.settings.guards.approval_expires, "approval_expires")
 
 
 def reach_with_fields(settings: SyncSettings, reach: Reach) -> Reach:
