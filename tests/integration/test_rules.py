@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -345,6 +348,86 @@ def test_a_field_that_changed_its_type_is_accepted_and_only_real_changes_are_wri
         with pytest.raises(rundiff.ConfigurationError, match="no run has met a field nosuch") as caught:
             workspace.accept_schema("s", ["code", "nosuch"])
         assert str(caught.value).endswith("met: v, code")
+
+
+def accept_text(world: World, tmp_path: Path, **options: Any) -> tuple[str, dict[str, Any], str]:
+    """Make a field of numbers one of text, in a run that does not read record 3; gives what to run on with."""
+    source = csv(tmp_path / "s.csv", "id,code,v\n1,10,a\n2,20,b\n3,30,c\n4,2.5,d\n")
+    common = {
+        "primary_key": "id",
+        "name": "s",
+        "home": world.folder / "home",
+        "delete_after_misses": 3,
+        **options,
+    }
+    destination = str(world.folder / "d.jsonl")
+    rundiff.sync(source, destination=destination, **common)
+    csv(tmp_path / "s.csv", "id,code,v\n1,10,a\n2,A7,b\n4,2.5,changed\n")
+    rundiff.sync(source, destination=destination, **common)
+    with world.workspace() as workspace:
+        workspace.accept_schema("s", ["code"])
+    csv(tmp_path / "s.csv", "id,code,v\n1,10,a\n2,A7,b\n4,2.5,again\n")
+    return source, common, destination
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"normalize": {"code": "casefold"}},
+        {"field_signatures": True},
+        {"partition_by": ["code"], "scope": "full"},
+    ],
+    ids=["plain", "normalised", "signed by field", "parted"],
+)
+def test_a_record_that_was_not_read_when_a_type_was_accepted_is_not_sent_later(
+    world: World, tmp_path: Path, options: Row
+) -> None:
+    plain = {name: value for name, value in options.items() if name != "normalize"}
+    source, common, destination = accept_text(world, tmp_path, **plain)
+    result = rundiff.sync(source, destination=destination, **{**common, **options})
+    assert (result.counts.updated, result.counts.unchanged, result.counts.deleted) == (2, 1, 0)
+    assert not any("write log" in warning for warning in result.warnings)
+    fields = [change["changed_fields"] for change in lines(destination)[-2:]]
+    assert sorted(fields) == [["code"], ["v"]]
+    csv(tmp_path / "s.csv", "id,code,v\n1,10,a\n2,A7,b\n3,30,c\n4,2.5,again\n")
+    back = rundiff.sync(source, destination=destination, **{**common, **options})
+    assert (back.counts.updated, back.counts.unchanged, back.warnings) == (0, 4, ())
+
+
+def lines(path: str) -> list[Row]:
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def test_a_rebuilt_baseline_is_signed_by_the_types_of_now(world: World, tmp_path: Path) -> None:
+    source, common, destination = accept_text(world, tmp_path)
+    rundiff.sync(source, destination=destination, **common)
+    with world.workspace() as workspace:
+        workspace.rebuild("s")
+    csv(tmp_path / "s.csv", "id,code,v\n1,10,a\n2,A7,b\n3,30,c\n4,2.5,again\n")
+    back = rundiff.sync(source, destination=destination, **common)
+    assert (back.counts.updated, back.counts.unchanged) == (0, 4)
+
+
+def test_a_deletion_stays_held_when_its_record_is_in_no_write_log(world: World) -> None:
+    """Its entry becomes uncertain under the new rule; the held set still has its key."""
+    rows = rows_of(6)
+    world.run(rows)
+    shutil.rmtree(next(iter((world.folder / "home" / "signatures").iterdir())))
+    world.run(rows, on_lost_baseline="rebaseline")
+    assert world.run(rows[:3], max_deletes=0).status == "held"
+    with pytest.raises(rundiff.SourceError):
+        world.run(broken(rows[:2]), exclude=["noisy"])
+    result = world.run(rows[:2], exclude=["noisy"], expected_rows=99)
+    assert (result.complete, result.counts.deleted) == (False, 0)
+    with world.workspace() as workspace:
+        held = workspace.show("s", None)[0].held
+        assert held is not None and held.count == 3  # noqa: PT018
+
+
+def broken(rows: list[Row]) -> Iterator[Row]:
+    yield from rows
+    raise rundiff.SourceError("it broke off")
 
 
 def test_fields_that_a_policy_refused_are_accepted_once(world: World) -> None:

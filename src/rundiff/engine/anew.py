@@ -17,6 +17,7 @@ from rundiff.engine.fieldsignatures import in_entries
 from rundiff.engine.former import key_with_id
 from rundiff.engine.forming import preparation_of_form
 from rundiff.engine.previous import rekeyed
+from rundiff.engine.retyping import changed_pins, retyped
 from rundiff.engine.session import Backends
 from rundiff.errors import ConfigurationError
 from rundiff.signing import SigningKey, sign
@@ -43,7 +44,12 @@ class Anew:
         """Whether both runs sign alike."""
         out = [set(side.left_out or ()) for side in (self.left, self.rule)]
         keys = [side.signing_key_id for side in (self.left, self.rule)]
-        return keys[0] == keys[1] and self.left.form == self.rule.form and out[0] == out[1]
+        forms = self.left.form == self.rule.form and out[0] == out[1]
+        return keys[0] == keys[1] and forms and not self._retypes
+
+    @property
+    def _retypes(self) -> dict[str, str]:
+        return changed_pins(self.left.pins, self.rule.pins)
 
     def records(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Sign write records; what can't be signed differs from everything."""
@@ -52,7 +58,8 @@ class Anew:
         key, data = self.key, batch.column("data")
         names = [field.name for field in data.type]
         compared = [name for name in names if name not in (self.rule.left_out or ())]
-        signed = self._signed(pa.RecordBatch.from_arrays(data.flatten(), names), compared)
+        records = retyped(pa.RecordBatch.from_arrays(data.flatten(), names), self._retypes)
+        signed = self._signed(records, compared)
         known = pc.and_(data.is_valid(), signed.is_valid())
         signatures = {
             "primary_key_signature": rekeyed(batch.column("primary_key"), key),
@@ -66,11 +73,11 @@ class Anew:
     def _signed(self, records: pa.RecordBatch, compared: Sequence[str]) -> pa.Array:
         asked = Preparation(primary_key=self.left.primary_key, owner=f"sync {self.left.name}: ")
         try:
-            prepared = preparation_of_form(self.rule.form, asked).applied(records, compared)
+            preparation = preparation_of_form(self.rule.form, asked)
         except ConfigurationError:
-            # A function that is not at hand, or a type of then that a normaliser of now does not take.
+            # A function that is not at hand.
             return pa.nulls(records.num_rows, SIGNATURE)
-        return sign(prepared, compared, self.key).signatures
+        return sign(preparation.applied_where_it_fits(records, compared), compared, self.key).signatures
 
     def entries(self, table: pa.Table) -> pa.Table:
         """Sign entries without write records: what they hold is not known, so they become uncertain."""

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from rundiff.engine.fieldsignatures import changed_by_signatures
 from rundiff.engine.previous import changed_fields
+from rundiff.engine.retyping import retyped_struct
 
 if TYPE_CHECKING:
     from rundiff.engine.comparing import Comparing
@@ -43,5 +44,5 @@ def _changed_by_log(work: Comparing, rows: pa.RecordBatch, data: pa.StructArray)
     signatures = rows.column("primary_key_signature")
     if work.renewed is not None and work.renewed.rekeyed:
         signatures = work.baseline.key_signatures(positions)
-    before = work.previous.fetch(signatures, written, kind)
+    before = retyped_struct(work.previous.fetch(signatures, written, kind), work.retyped)
     return changed_fields(before, data, *work.compared)

@@ -27,7 +27,6 @@ from rundiff.baseline.order import Positions, rows_equal, words
 from rundiff.baseline.rewriting import written_anew
 from rundiff.baseline.segments import SegmentInfo
 from rundiff.engine.examining import Verdicts
-from rundiff.errors import ConfigurationError
 from rundiff.model import Match
 from rundiff.settings import SyncSettings
 from rundiff.signing import SigningKey, sign
@@ -63,13 +62,9 @@ class FieldSigner:
     def sign(self, records: pa.RecordBatch, names: Sequence[str]) -> pa.StructArray:
         """Give the signatures of these fields; null in the rows that have a value without one.
 
-        All are null where a normaliser does not fit a field's type, as in records of earlier runs.
+        What a normaliser does not fit is signed as it is: an earlier run may have had it.
         """
-        try:
-            prepared = self.preparation.applied(records, names)
-        except ConfigurationError:
-            return with_names(None, names, records.num_rows)
-        return self.sign_prepared(prepared, names)
+        return self.sign_prepared(self.preparation.applied_where_it_fits(records, names), names)
 
     def sign_prepared(self, records: pa.RecordBatch, names: Sequence[str]) -> pa.StructArray:
         """Do the same for records in the form that is signed."""

@@ -37,6 +37,7 @@ from rundiff.engine.proving import incomplete_reasons, odd_words
 from rundiff.engine.reading import SAMPLES, Read, ReadingRules, read_all
 from rundiff.engine.refusing import refuse_guarded
 from rundiff.engine.renewing import Renewed
+from rundiff.engine.retyping import changed_pins
 from rundiff.engine.scoping import cursor_value, reach_of
 from rundiff.engine.session import Backends
 from rundiff.engine.spool import Spool
@@ -134,8 +135,7 @@ class Finder:
         pending = keep_entries(
             work,
             count=doubtful is None,
-            repart=work.parting is not None
-            and (course.memory.partition_by != work.parting.fields or _rekeyed(renewed)),
+            repart=work.parting is not None and work.parting.anew,
         )
         if doubtful is not None and len(work.absent.pending):
             warnings.append(f"keys that were not read have no further miss: {doubtful}")
@@ -188,6 +188,7 @@ class Finder:
             ),
             deletes=started.stale is not None,
         )
+        retypes = {} if rules.former is None else changed_pins(rules.former.retyped, read.pins)
         assert self.seen is not None  # noqa: S101 -- set by the only caller
         found = started.state is BaselineState.FOUND
         return Comparing(
@@ -205,8 +206,16 @@ class Finder:
             strategy=parse_strategy(settings.policies.on_conflict),
             existing=self._existing if started.state is BaselineState.FIRST else None,
             assume=started.state is BaselineState.LOST and settings.policies.on_lost_baseline == "rebaseline",
-            parting=parting_of(course, baseline, (read, previous), rules.signing_key, anew=_rekeyed(renewed)),
+            parting=parting_of(
+                course,
+                baseline,
+                (read, previous),
+                rules.signing_key,
+                rekeyed=renewed is not None and renewed.rekeyed,
+                retypes=retypes,
+            ),
             renewed=renewed,
+            retyped=retypes,
             refresh=settings.full_refresh,
             absence=absence and found and course.reach.scope is not Scope.INCREMENTAL,
             marks=settings.policies.deleted_when is not None,
@@ -373,10 +382,6 @@ def _pins(manifest: Manifest, scope: Scope) -> dict[str, str]:
 def _compared_before(manifest: Manifest | None, rules: ReadingRules) -> tuple[str, ...]:
     """Give the fields that were compared, or would be by now: the source may have lost them."""
     return () if manifest is None else (*manifest.fields, *rules.compared(list(manifest.pins)))
-
-
-def _rekeyed(renewed: Renewed | None) -> bool:
-    return renewed is not None and renewed.rekeyed
 
 
 def _fields(read: Read, before: Mapping[str, str]) -> dict[str, pa.DataType]:

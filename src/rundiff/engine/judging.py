@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -90,19 +91,25 @@ def parting_of(
     known: tuple[Read, PreviousRecords],
     key: SigningKey | None,
     *,
-    anew: bool = False,
+    rekeyed: bool = False,
+    retypes: Mapping[str, str],
 ) -> Parting | None:
     """Say how the records are parted, and which partitions the reading covered.
 
-    `anew`: the baseline's partitions were signed under another key.
+    `rekeyed`: the baseline's partitions were signed under another key; `retypes` are the types of now of fields that
+    had other ones.
     """
     read, previous = known
     reach, manifest = course.reach, baseline.manifest
-    if not reach.partition_by:
+    fields = reach.partition_by
+    if not fields:
         return None
     partitions = None
-    if manifest is not None and (anew or course.memory.partition_by != reach.partition_by):
-        partitions = baseline_partitions(baseline, reach.partition_by, previous, key)
+    anew = (
+        rekeyed or course.memory.partition_by != reach.partition_by or not retypes.keys().isdisjoint(fields)
+    )
+    if manifest is not None and anew:
+        partitions = baseline_partitions(baseline, fields, previous, key, retypes)
     elif reach.scope is Scope.PARTITION:
         partitions = baseline.partitions()
     covered = None
@@ -117,7 +124,7 @@ def parting_of(
                 f"{', '.join(list(read.fields)[:20])}"
             )
         covered = named_partitions(reach.named, pins, key)
-    return Parting(fields=reach.partition_by, signing_key=key, partitions=partitions, covered=covered)
+    return Parting(fields=fields, signing_key=key, partitions=partitions, covered=covered, anew=anew)
 
 
 def pending_samples(work: Comparing, *, count: bool) -> tuple[str, ...]:

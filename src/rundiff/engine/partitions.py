@@ -13,6 +13,7 @@ from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.order import Halves, words
 from rundiff.baseline.segments import PARTITION
 from rundiff.engine.previous import PreviousRecords
+from rundiff.engine.retyping import retyped_struct
 from rundiff.errors import ConfigurationError
 from rundiff.signing import SigningKey, sign
 
@@ -64,12 +65,16 @@ def record_partitions(records: pa.RecordBatch, fields: Sequence[str], key: Signi
 
 
 def baseline_partitions(
-    baseline: Baseline, fields: Sequence[str], previous: PreviousRecords, key: SigningKey | None
+    baseline: Baseline,
+    fields: Sequence[str],
+    previous: PreviousRecords,
+    key: SigningKey | None,
+    retypes: Mapping[str, str],
 ) -> Halves:
-    """Give the partitions of all live positions of a baseline that holds those of other fields, or none.
+    """Give the partitions of all live positions of a baseline that holds other ones, or none.
 
     They come from the key values where these hold the fields, else from the write log; zeros where no
-    log knows the record any more.
+    log knows the record any more. `retypes` are the types of now of fields that had other ones.
     """
     result = np.zeros((baseline.positions, 2), dtype=">u8")
     live = np.flatnonzero(baseline.live_mask())
@@ -84,7 +89,9 @@ def baseline_partitions(
                 if pa.types.is_null(kind):
                     continue
                 struct = previous.fetch(known.column("primary_key_signature").combine_chunks(), written, kind)
-            columns = {name: child for name, child in _children(struct) if name in fields}
+            columns = {
+                name: child for name, child in _children(retyped_struct(struct, retypes)) if name in fields
+            }
             result[part] = partitions_of(columns, len(part), fields, key)
     return result
 

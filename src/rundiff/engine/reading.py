@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rundiff.baseline.baseline import Baseline
-from rundiff.baseline.order import SIGNATURE, Positions, argsort, first_of_group, words
+from rundiff.baseline.order import Positions, argsort, first_of_group, words
 from rundiff.compare.conflicts import Strategy, parse_strategy
 from rundiff.compare.seen import Seen
 from rundiff.engine.compared import compared_fields
@@ -28,7 +28,7 @@ from rundiff.engine.renewing import Renewed
 from rundiff.engine.spool import Spool, spool_batch
 from rundiff.engine.views import Progress
 from rundiff.engine.watching import MARKED, Noticed, Watch, Watched
-from rundiff.errors import ConfigurationError, KeyFieldMissing
+from rundiff.errors import KeyFieldMissing
 from rundiff.settings import Comparison, SyncSettings
 from rundiff.signing import SigningKey, sign
 from rundiff.signing.preparing import Preparation
@@ -100,13 +100,9 @@ class ReadingRules:
         return former if self.former.whole or other else None
 
     def sign_data(self, records: pa.RecordBatch) -> pa.Array:
-        """Give data signatures by the rule that the run leaves behind; null where there is none."""
+        """Give data signatures of logged records by the rule that the run leaves behind; null where there is none."""
         names = self.compared(records.schema.names)
-        try:
-            prepared = self.preparation.applied(records, names)
-        except ConfigurationError:
-            # An earlier run may have had values of a type that a normaliser does not take.
-            return pa.nulls(records.num_rows, SIGNATURE)
+        prepared = self.preparation.applied_where_it_fits(records, names)
         return sign(prepared, names, self.signing_key).signatures
 
     def sign_fields(self, records: pa.RecordBatch) -> pa.StructArray:

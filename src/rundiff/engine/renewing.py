@@ -10,7 +10,7 @@ Docs: decisions/0017-two-rules.md.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from rundiff.baseline.segments import FLAG_UNCERTAIN, SegmentInfo, write_segment
 from rundiff.engine.fieldsignatures import FieldSignatures, in_entries
 from rundiff.engine.former import Former
 from rundiff.engine.previous import PreviousRecords
+from rundiff.engine.retyping import retyped
 from rundiff.errors import StateChanged
 from rundiff.model import Match
 from rundiff.signing import SigningKey, sign
@@ -117,8 +118,17 @@ class Renewed:
         """Give the positions of which no record told: keys that were not read, or read with other data."""
         return np.flatnonzero(self._baseline.live_mask() & ~self._noted)
 
-    def complete(self, previous: PreviousRecords, open_entries: Ints, rules: ReadingRules) -> None:
-        """Sign those entries by what the write log says that the destination holds."""
+    def complete(
+        self,
+        previous: PreviousRecords,
+        open_entries: Ints,
+        rules: ReadingRules,
+        retypes: Mapping[str, str],
+    ) -> None:
+        """Sign those entries by what the write log says that the destination holds.
+
+        `retypes` are the types of fields that had other ones.
+        """
         self.changed = True
         if self._keys is not None:
             for part in self._parts(np.flatnonzero(self._baseline.live_mask() & ~self._keyed)):
@@ -133,6 +143,7 @@ class Renewed:
             data = previous.fetch(entries.column("primary_key_signature").combine_chunks(), written, kind)
             known = data.is_valid().to_numpy(zero_copy_only=False).copy()
             records = pa.RecordBatch.from_arrays(data.flatten(), [field.name for field in kind])
+            records = retyped(records, retypes)
             signed = rules.sign_data(records)
             known &= signed.is_valid().to_numpy(zero_copy_only=False)
             self._data[part[known]] = words(signed)[known]

@@ -68,6 +68,15 @@ class Preparation:
                 batch = batch.set_column(at, part.name, self._column(part, batch.column(at)))
         return batch
 
+    def applied_where_it_fits(self, batch: pa.RecordBatch, fields: Collection[str]) -> pa.RecordBatch:
+        """Do the same for records of an earlier run: what a normaliser does not fit stays as it is."""
+        for name in fields:
+            at = batch.schema.get_field_index(name)
+            if at >= 0:
+                column = self.column(name, batch.column(at), batch.schema.names)
+                batch = batch.set_column(at, name, column)
+        return batch
+
     def column(self, name: str, array: pa.Array, names: Sequence[str]) -> pa.Array:
         """Give one field's values in the form that is signed; `names` are all fields of the record.
 
