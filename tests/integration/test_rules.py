@@ -275,6 +275,19 @@ def test_a_normaliser_of_a_glob_is_refused(world: World) -> None:
         rundiff.ConfigurationError, match=r"names meta\.\*, but globs count in exclude and include"
     ):
         world.run(rows_of(1), normalize={"meta.*": "trim"})
+    for name in ("v?", "[uv]", "noisy.[x]"):
+        with pytest.raises(rundiff.ConfigurationError, match=r"is no field of the source, and globs count"):
+            world.run(rows_of(2), normalize={name: "trim"})
+    world.run([{"id": 1, "ok?": " x"}], normalize={"ok?": "trim"})
+    assert world.counts([{"id": 1, "ok?": "x"}], normalize={"ok?": "trim"}) == (0, 0, 0, 1)
+
+
+def test_a_dropped_field_is_told_from_an_excluded_one(world: World) -> None:
+    world.run(rows_of(2), exclude=["noisy"])
+    world.run([{"id": n, "noisy": 1} for n in range(2)], exclude=["noisy"], on_dropped_field="update")
+    with world.workspace() as workspace:
+        roles = {field.name: field.role for field in workspace.schema("s")}
+    assert roles == {"id": "key", "v": "dropped", "noisy": "excluded"}
 
 
 def test_a_normaliser_that_comes_or_goes_sends_nothing(world: World) -> None:

@@ -128,7 +128,7 @@ def history_command(invocation: Invocation, name: str, key: str) -> None:
 @common_options()
 @click.pass_obj
 def schema_command(invocation: Invocation, words: Sequence[str]) -> None:
-    """List a sync's fields: their pinned types, and whether they are key, compared or excluded.
+    """List a sync's fields: their pinned types, and whether they are key, compared, excluded or dropped.
 
     `accept NAME [FIELD]...` lets the next full run take fields as they come that are no longer what they were:
     of another type, new or gone. Without FIELD, those that the last run met as such.

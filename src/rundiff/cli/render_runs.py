@@ -248,7 +248,7 @@ def schema_table(fields: Sequence[FieldSchema]) -> Iterator[RenderableType]:
     formed = any(field.form for field in fields)
     table = grid("field", "type", "role", *(["compared as"] if formed else []))
     for field in fields:
-        style = {"key": "bold", "excluded": "dim"}.get(field.role, "")
+        style = {"key": "bold", "excluded": "dim", "dropped": "dim"}.get(field.role, "")
         form = [Text(printable(", ".join(field.form)))] if formed else []
         table.add_row(Text(printable(field.name), style=style), field.type, field.role, *form)
     yield table

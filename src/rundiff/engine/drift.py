@@ -15,6 +15,7 @@ from rundiff.engine.session import Backends
 from rundiff.errors import ConfigurationError, PolicyViolation
 from rundiff.model import Scope
 from rundiff.settings import SyncSettings
+from rundiff.signing.paths import ITEMS, roots
 from rundiff.signing.rule import Rule
 from rundiff.sources.pins import arrow_type_of
 
@@ -115,7 +116,9 @@ def settle_rule(
     pins = {**(manifest.pins if manifest is not None else {}), **read.pins}
     if read.valid and form:
         types = {name: arrow_type_of(pins[name]) if name in pins else pa.null() for name in read.fields}
-        if astray := rules.preparation.astray(types):
+        astray = rules.preparation.astray(types)
+        _refuse_globs(settings, list(types), astray)
+        if astray:
             warnings.append(
                 f"the source has nothing at {', '.join(astray)}, which normalize, exclude or include names"
             )
@@ -135,6 +138,17 @@ def settle_rule(
     if manifest is not None and former is not None and former.adopt and not former.twice:
         waiting = frozenset(_new(read, manifest, rules))
     return Settled(rule, tuple(name for name in known if name not in compared), waiting)
+
+
+def _refuse_globs(settings: SyncSettings, names: Sequence[str], astray: Sequence[str]) -> None:
+    """Refuse what looks like a glob among the normalisers; a field may have such a name."""
+    for name in settings.comparison.normalize:
+        looks_so = set("?[") & set(name.replace(ITEMS, ""))
+        if looks_so and (name in astray or not roots(name, names, glob=False)):
+            raise ConfigurationError(
+                f"sync {settings.name}: normalize names {name}, which is no field of the source, and globs count in "
+                "exclude and include only. Nothing was written. Give each field or path by its full name"
+            )
 
 
 def _new(read: Read, manifest: Manifest, rules: ReadingRules) -> list[str]:

@@ -18,7 +18,6 @@ from rundiff.baseline.order import SIGNATURE
 from rundiff.database.contract import StoredRun, StoredSync
 from rundiff.database.logs import LogPart
 from rundiff.engine.changeset import ChangeSet
-from rundiff.engine.compared import compared_fields
 from rundiff.engine.former import key_with_id
 from rundiff.engine.forming import form_words
 from rundiff.engine.log import CREATES, DELETES, FILES, UPDATES, read_log
@@ -30,7 +29,6 @@ from rundiff.engine.session import Backends, StoredDestination
 from rundiff.engine.views import Change, FieldSchema, HeldSet, HistoryEntry, RunView, SyncView
 from rundiff.errors import BaselineLost, ConfigurationError, RundiffError, StorageError
 from rundiff.model import Action, RecordStatus
-from rundiff.settings import Comparison
 from rundiff.signing import SigningKey, signature
 
 __all__ = ["find_sync", "history", "plan_sample", "run_view", "schema", "sync_view"]
@@ -131,25 +129,28 @@ def run_view(sync: StoredSync, run: StoredRun) -> RunView:
     )
 
 
-def schema(backends: Backends, sync: StoredSync, comparison: Comparison | None) -> Sequence[FieldSchema]:
+def schema(backends: Backends, sync: StoredSync) -> Sequence[FieldSchema]:
     """List the fields with their pinned types and roles."""
     manifest = current_manifest(backends, sync)
     if manifest is None:
         raise ConfigurationError(f"sync {sync.name} has no committed run yet, and so no schema")
-    compared = set(
-        manifest.fields
-        if comparison is None
-        else compared_fields(list(manifest.pins), comparison, sync.primary_key)
-    )
     names = [*manifest.fields, *(n for n in manifest.pins if n not in manifest.fields)]
     order = list(manifest.pins)
     names.sort(key=lambda name: order.index(name) if name in manifest.pins else len(order))
+
+    def role(name: str) -> str:
+        if name in sync.primary_key:
+            return "key"
+        if name in manifest.fields:
+            return "compared"
+        return "excluded" if name in manifest.excluded else "dropped"
+
     return [
         FieldSchema(
             name=name,
             type=manifest.pins.get(name, "null"),
-            role="key" if name in sync.primary_key else "compared" if name in compared else "excluded",
-            form=form_words(manifest.form, name, names) if name not in sync.primary_key else (),
+            role=role(name),
+            form=form_words(manifest.form, name, names) if role(name) != "key" else (),
         )
         for name in names
     ]

@@ -187,7 +187,7 @@ class FieldSchema:
     type: str
     """The pinned type."""
     role: str
-    """`key`, `compared` or `excluded`."""
+    """`key`, `compared`, `excluded`, or `dropped`: the source no longer has it."""
     form: tuple[str, ...] = ()
     """How it is compared otherwise than as it is: normalisers, and what is left out or alone taken of it."""
 

@@ -374,7 +374,7 @@ class Workspace:
         """List a sync's fields with their pinned types."""
         from rundiff.engine.inspect import schema
 
-        return schema(self._backends, self._find(name), None)
+        return schema(self._backends, self._find(name))
 
     def sql(self, query: str, *, syncs: Sequence[str] = (), last: int | None = None) -> pa.Table:
         """Query the views `sync_write_records`, `runs`, `syncs` and `failures` with DuckDB's SQL.
