@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -218,6 +220,39 @@ def test_a_database_copied_in_the_middle_of_a_delivery(world: World, monkeypatch
     assert result.counts.created == 3
     assert world.table() == dict.fromkeys(range(1, 8), "a")
     assert world.run(rows(1, 2)).counts.deleted == 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "lose", "ways"),
+    [
+        ("mirror", lose_signatures, ("rebuild", "reset", "adopt", "rebaseline", "resend")),
+        ("mirror", lose_home, ("adopt", "rebaseline", "resend")),
+        ("append", lose_signatures, ("rebuild", "reset", "adopt", "rebaseline")),
+        ("history", lose_home, ("adopt", "rebaseline")),
+    ],
+)
+def test_the_message_offers_what_works_and_nothing_else(
+    world: World, mode: Any, lose: Any, ways: tuple[str, ...]
+) -> None:
+    world.run(rows(1, 2), mode=mode)
+    lose(world)
+    with pytest.raises(BaselineLost) as caught:
+        world.run(rows(1, 2), mode=mode)
+    words = str(caught.value).partition("Nothing was written. ")[2]
+    assert tuple(
+        re.findall(r"rundiff (\w+)|(rebaseline|resend) \(", words.replace("rundiff sync", ""))
+    ) == tuple((way, "") if way in ("rebuild", "reset", "adopt") else ("", way) for way in ways)
+
+
+def test_a_stream_can_not_be_adopted(tmp_path: Path, home: Path) -> None:
+    stream: dict[str, Any] = {"primary_key": "id", "name": "s", "destination": str(tmp_path / "out.jsonl")}
+    rundiff.sync([{"id": 1}], **stream)
+    shutil.rmtree(home / "signatures")
+    with pytest.raises(
+        BaselineLost, match=r"Use `rundiff rebuild s`.*; or run with --on-lost-baseline"
+    ) as caught:
+        rundiff.sync([{"id": 1}], **stream)
+    assert "rundiff adopt" not in str(caught.value)
 
 
 def test_a_first_run_that_was_cut_off_keeps_its_destination(

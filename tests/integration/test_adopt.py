@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.servers.tables import KINDS, Tampered, open_tampered
+from tests.servers.tables import Tampered, flow
 
 import rundiff
 from rundiff.cli import main
@@ -28,20 +29,6 @@ ROWS = (
     "INSERT INTO people VALUES (1, 'Ada', 1.5, '1815-12-10', '2024-01-01 10:00:00', true, 'kept'), "
     "(2, 'Grace', 20, '1906-12-09', '2024-01-02 10:00:00.25', false, NULL), (3, 'Edsger', 0.07, NULL, NULL, NULL, NULL)"
 )
-
-
-@pytest.fixture(params=KINDS)
-def there(request: pytest.FixtureRequest, tmp_path: Path) -> Tampered:
-    return open_tampered(request.param, request, tmp_path)
-
-
-@pytest.fixture
-def sqlite(request: pytest.FixtureRequest, tmp_path: Path) -> Tampered:
-    return open_tampered("sqlite", request, tmp_path)
-
-
-def flow(there: Tampered, rows: Any, **options: Any) -> rundiff.Sync:
-    return rundiff.Sync(rows, "id", name="people", destination=there.url, into="people", **options)
 
 
 def written(folder: Path, *numbers: int, **changed: str) -> str:
@@ -194,6 +181,22 @@ def test_refusals(sqlite: Tampered, tmp_path: Path) -> None:
     for dry_run in (True, False):
         with pytest.raises(rundiff.StateChanged, match="has a baseline already"):
             flow(sqlite, rows).adopt(dry_run=dry_run)
+
+
+def test_a_table_of_several_syncs_that_nobody_knows_is_not_adopted(sqlite: Tampered, home: Path) -> None:
+    rows = [{"id": 1}]
+    flow(sqlite, rows, shared_table=True).run()
+    rundiff.Sync(
+        [{"id": 2}], "id", name="other", destination=sqlite.url, into="people", shared_table=True
+    ).run()
+    shutil.rmtree(home)
+    for dry_run in (True, False):
+        with pytest.raises(rundiff.ConfigurationError, match="2 syncs that this database does not know"):
+            flow(sqlite, rows).adopt(dry_run=dry_run)
+    # Of one alone the rows are this sync's own, from a home that was lost.
+    assert flow(sqlite, rows, on_lost_baseline="rebaseline").run().counts.deleted == 0
+    shutil.rmtree(home)
+    assert flow(sqlite, rows).adopt().counts.unchanged == 2
 
 
 def test_a_destination_that_was_adopted_and_is_gone_is_lost(sqlite: Tampered) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -171,3 +174,44 @@ def test_approving_what_another_run_replaced_is_refused_in_every_combination(tmp
         assert workspace.approve("s", now.digest).counts.deleted == 1
         with pytest.raises(StateChanged, match="nothing is held"):
             workspace.approve("s", now.digest)
+
+
+KILLED = """
+import os, rundiff
+def rows(kill):
+    yield {"id": 1}
+    if kill:
+        os.kill(os.getpid(), 9)
+for kill in (False, True):
+    rundiff.sync(rows(kill), primary_key="id", name="s", destination="out.jsonl")
+"""
+
+
+def test_of_a_run_that_was_killed_nothing_is_told_that_nobody_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    killed = subprocess.run([sys.executable, "-c", KILLED], check=False, timeout=60)
+    assert killed.returncode == -9
+
+    def told(status: str) -> None:
+        assert main(["show", "s", "--run", "2", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["run"], found["status"], found["kind"]) == (2, status, "sync")
+        assert {found[name] for name in ("baseline", "scope", "complete", "records_read", "deleted")} == {
+            None
+        }
+        assert "cut off before it noted what it found; nothing was delivered" in found["error"]
+        assert main(["show", "s", "--run", "2"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0] == f"s, run 2  {status}"
+        for name in ("scope", "baseline", "complete", "records read", "unchanged"):
+            [line] = [line for line in lines if line.startswith(f"  {name} ")]
+            assert line.split(name)[1].strip() == "not known"
+
+    told("reading")
+    assert main(["runs", "s"]) == 0
+    assert re.search(r"\n?s +2 +reading +\S+ \S+\s*\n", capsys.readouterr().out)
+    Path("s.csv").write_text("id\n1\n")
+    assert main(["sync", "s.csv", "--key", "id", "--name", "s", "--to", "out.jsonl", "--quiet"]) == 0
+    told("discarded")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from tests.servers.tables import KINDS, Tampered, open_tampered
+from tests.servers.tables import Tampered, flow, open_tampered
 
 import rundiff
 from rundiff.cli import main
@@ -29,20 +30,6 @@ UNKEPT = {
 """Values that a database has no type for; their records are refused."""
 
 Opener = Callable[..., rundiff.Sync]
-
-
-@pytest.fixture(params=KINDS)
-def there(request: pytest.FixtureRequest, tmp_path: Path) -> Tampered:
-    return open_tampered(request.param, request, tmp_path)
-
-
-@pytest.fixture
-def sqlite(request: pytest.FixtureRequest, tmp_path: Path) -> Tampered:
-    return open_tampered("sqlite", request, tmp_path)
-
-
-def flow(there: Tampered, rows: Any, **options: Any) -> rundiff.Sync:
-    return rundiff.Sync(rows, "id", name="people", destination=there.url, into="people", **options)
 
 
 def people(*numbers: int, name: str = "Ada") -> list[dict[str, Any]]:
@@ -291,6 +278,24 @@ def test_the_command(sqlite: Tampered, tmp_path: Path, capsys: pytest.CaptureFix
     # Rows of others are no difference.
     assert main(["verify", "people", "--json"]) == 0
     assert main(["verify", "nobody"]) == 2
+
+
+def test_a_verification_that_fails_has_the_keys_of_one_that_does_not(
+    sqlite: Tampered, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flow(sqlite, people(1)).run()
+    assert main(["verify", "people", "--json"]) == 0
+    good = json.loads(capsys.readouterr().out)
+    shutil.rmtree(home / "signatures")
+    assert main(["verify", "people", "--json"]) == 1
+    said = capsys.readouterr()
+    failed = json.loads(said.out)
+    assert list(failed) == list(good)
+    assert {name: type(value) for name, value in failed.items() if name != "error"} == {
+        name: type(value) for name, value in good.items() if name != "error"
+    }
+    assert failed["error"] in said.err
+    assert (failed["sync"], failed["records"]) == ("people", 0)
 
 
 def test_rows_are_judged_by_the_rule_of_the_baseline(sqlite: Tampered) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-__all__ = ["KINDS", "Tampered", "open_tampered"]
+import rundiff
+
+__all__ = ["KINDS", "Tampered", "flow", "open_tampered"]
 
 KINDS = ("sqlite", "duckdb", "postgresql", "mariadb")
 
@@ -58,3 +60,8 @@ def open_tampered(kind: str, request: pytest.FixtureRequest, folder: Path) -> Ta
     if kind == "postgresql":
         return Tampered(kind, request.getfixturevalue("postgresql_url"))
     return Tampered(kind, request.getfixturevalue("mariadb_url"), request.getfixturevalue("mariadb_server"))
+
+
+def flow(there: Tampered, rows: Any, **options: Any) -> rundiff.Sync:
+    """Give the sync of a table `people`, by `id`."""
+    return rundiff.Sync(rows, "id", name="people", destination=there.url, into="people", **options)

@@ -19,10 +19,12 @@ from rundiff.engine.views import (
     SyncView,
     Verification,
 )
+from rundiff.errors import RundiffError
 from rundiff.model import RunResult
 
 __all__ = [
     "change_object",
+    "failed_verification_object",
     "field_object",
     "flapping_object",
     "held_object",
@@ -132,16 +134,20 @@ def sync_object(view: SyncView) -> dict[str, Any]:
 
 
 def run_object(view: RunView) -> dict[str, Any]:
-    """Describe a run with its times and samples."""
+    """Describe a run with its times and samples; null stands for what was not noted of a run."""
+    result = view.result.as_json()
+    if not view.known:
+        told = ("sync", "run", "kind", "status", "warnings", "error")
+        result = {name: value if name in told else None for name, value in result.items()}
     return {
-        **view.result.as_json(),
+        **result,
         "held_reason": view.result.held_reason,
         "started_at": _time(view.started_at),
         "finished_at": _time(view.finished_at),
         "complete_reasons": list(view.complete_reasons),
         "samples": {kind: list(sentences) for kind, sentences in view.samples.items()},
-        "signer": view.signer,
-        "pending": view.pending,
+        "signer": view.signer if view.known else None,
+        "pending": view.pending if view.known else None,
     }
 
 
@@ -195,6 +201,15 @@ def verification_object(found: Verification) -> dict[str, Any]:
         for one in found.sample
     ]
     return {**found.as_json(), "sample": sample, "error": None}
+
+
+def failed_verification_object(sync: str, error: RundiffError) -> dict[str, Any]:
+    """Describe a verification that failed, by the keys of one that did not."""
+    nothing = Verification(
+        sync=sync, records=0, rows=0, agreed=0, drifted=0, missing=0, repeated=0, foreign=0, unverified=0,
+        repair=error.result,
+    )  # fmt: skip
+    return {**verification_object(nothing), "error": str(error)}
 
 
 def _time(value: datetime | None) -> str | None:

@@ -188,11 +188,17 @@ def runs_table(runs: Sequence[RunView]) -> Iterator[RenderableType]:
             "" if view.result.run is None else str(view.result.run),
             _status(view.result),
             _when(view.started_at),
-            amount(counts.records_read),
-            *_signed(counts),
-            amount(counts.deletes_held) if counts.deletes_held else "",
-            amount(counts.failed) if counts.failed else "",
-            f"{view.result.seconds:.1f} s",
+            *(
+                [
+                    amount(counts.records_read),
+                    *_signed(counts),
+                    amount(counts.deletes_held) if counts.deletes_held else "",
+                    amount(counts.failed) if counts.failed else "",
+                    f"{view.result.seconds:.1f} s",
+                ]
+                if view.known
+                else [""] * 7
+            ),
         )
     yield table
 
@@ -201,18 +207,27 @@ def run_text(sync: SyncView, view: RunView, mask: Mask, tail: str = "") -> Itera
     """Tell all about one run."""
     result, counts = view.result, view.result.counts
     yield Text.assemble((f"{printable(result.sync)}, run {result.run}", "bold"), "  ", _status(result))
-    facts: Mapping[str, str] = {
-        "kind": str(result.kind),
+    noted = {
         "scope": str(result.scope),
         "baseline": str(result.baseline),
         "complete": "yes" if result.complete else "no",
-        "started": _when(view.started_at),
-        "finished": _when(view.finished_at) or "not yet",
         "time": f"{result.seconds:.1f} s",
+        "signer": view.signer,
+    }
+    if not view.known:
+        noted = dict.fromkeys(noted, "not known")
+    facts: Mapping[str, str] = {
+        "kind": str(result.kind),
+        "scope": noted["scope"],
+        "baseline": noted["baseline"],
+        "complete": noted["complete"],
+        "started": _when(view.started_at),
+        "finished": _when(view.finished_at) or ("not yet" if view.known else "not known"),
+        "time": noted["time"],
         "source": mask(sync.source),
         "destination": mask(sync.destination),
         "primary key": printable(", ".join(sync.primary_key)),
-        "signer": view.signer,
+        "signer": noted["signer"],
         "signing key": sync.signing_key_id or "none",
         "sync id": sync.sync_id,
     }
@@ -222,7 +237,8 @@ def run_text(sync: SyncView, view: RunView, mask: Mask, tail: str = "") -> Itera
         table.add_row(Text(f"  {name}", style="dim"), Text(value))
     table.add_row("", "")
     for name in Counts.__dataclass_fields__:
-        table.add_row(Text(f"  {name.replace('_', ' ')}", style="dim"), amount(getattr(counts, name)))
+        number = amount(getattr(counts, name)) if view.known else "not known"
+        table.add_row(Text(f"  {name.replace('_', ' ')}", style="dim"), number)
     yield table
     if view.pending:
         yield Text(f"{plural(view.pending, 'pending deletion')} (delete_after_misses):", style="yellow")

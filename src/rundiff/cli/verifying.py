@@ -75,7 +75,9 @@ def _one(
             raise
         invocation.complain(str(error))
         if invocation.as_json:
-            invocation.json([{"sync": name, "error": str(error)}])
+            from rundiff.cli.objects import failed_verification_object
+
+            invocation.json([failed_verification_object(name, error)])
         return error.exit_code
     _tell(invocation, found)
     return code_of(found)

@@ -31,10 +31,18 @@ def refuse_shared(backends: Backends, settings: SyncSettings, where: tuple[Desti
     """
     destination, target = where
     why = "--shared-table says that other syncs write to it, too"
-    others = [
-        other for other in backends.database.syncs() if other.established and other.name != settings.name
-    ]
-    marked = set(destination.strangers(target)) if others else set()
+    syncs = backends.database.syncs()
+    others = [other for other in syncs if other.established and other.name != settings.name]
+    marked = set(destination.strangers(target))
+    # One is this sync itself, from a home that was lost.
+    unknown = sorted(marked - {sync.sync_id for sync in syncs})
+    if len(unknown) > 1:
+        raise ConfigurationError(
+            f"sync {settings.name}: the table {destination.identity} can't be adopted: {len(unknown)} syncs that this "
+            f"database does not know have written to it ({', '.join(unknown[:5])}), so whose its rows are can't be "
+            "told, and the next run would delete those of others. Nothing was changed. If all are this one, whose home "
+            "was lost more than once, begin with `rundiff sync --on-lost-baseline rebaseline`, or with `resend`"
+        )
     theirs = [
         other.name
         for other in others

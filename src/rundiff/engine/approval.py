@@ -52,7 +52,7 @@ def approve(session: Session, settings: SyncSettings, digest: str | None) -> Run
     with failing(execution):
         started = _start(session, settings)
         if started.state is BaselineState.LOST:
-            raise refusal(name, started.lost)
+            raise refusal(name, started.lost, session.destination)
         execution.begin_from(started)
         kept = ChangeSet.load(session.backends.log.held(session.sync.sync_id, held.run))
         folder = session.backends.home.new_spool(session.sync.sync_id)

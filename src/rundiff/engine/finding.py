@@ -278,7 +278,7 @@ class Finder:
         name = self.settings.name
         policy = self.settings.policies.on_lost_baseline
         if policy == "fail":
-            raise refusal(name, self.started.lost)
+            raise refusal(name, self.started.lost, self.destination, known=self.started.manifest is not None)
         if policy == "resend" and not self.destination.capabilities.upserts:
             raise ConfigurationError(
                 f"sync {name}: on_lost_baseline = resend needs a destination that can take a record twice, and "

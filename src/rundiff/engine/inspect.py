@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from rundiff.engine.report import failed_result, result_from_json
 from rundiff.engine.session import Backends, StoredDestination
 from rundiff.engine.views import Change, FieldSchema, HeldSet, HistoryEntry, RunView, SyncView
 from rundiff.errors import BaselineLost, ConfigurationError, RundiffError, StorageError
-from rundiff.model import Action, RecordStatus
+from rundiff.model import Action, RecordStatus, RunStatus
 from rundiff.signing import SigningKey, signature
 
 __all__ = ["find_sync", "history", "plan_sample", "run_view", "schema", "sync_view"]
@@ -111,10 +111,16 @@ def run_view(sync: StoredSync, run: StoredRun) -> RunView:
     """Describe a run."""
     details = run.details
     held_reason = details.get("held_reason")
-    if run.result:
+    known = bool(run.result) and not details.get("cut_off")
+    if known:
         result = result_from_json(run.result, held_reason)
     else:
-        result = failed_result(sync.name, (run.run, run.kind), "the run is under way, or was cut off", 0.0)
+        ended = run.status == RunStatus.DISCARDED
+        why = "the run was cut off" if ended else "the run is under way, or was cut off"
+        why += " before it noted what it found; nothing was delivered"
+        result = replace(
+            failed_result(sync.name, (run.run, run.kind), why, 0.0), status=RunStatus(run.status)
+        )
     samples = {**details.get("samples", {})}
     if details.get("failed"):
         samples["failed"] = details["failed"]
@@ -126,6 +132,7 @@ def run_view(sync: StoredSync, run: StoredRun) -> RunView:
         samples=samples,
         signer=details.get("signer", "python"),
         pending=details.get("pending", 0),
+        known=known,
     )
 
 

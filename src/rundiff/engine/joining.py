@@ -161,7 +161,7 @@ class Joined:
             recover(session, settings)
             started = start(self._backends, settings, (session.destination, session.target), session.sync)
             if started.state is BaselineState.LOST and settings.policies.on_lost_baseline == "fail":
-                raise refusal(settings.name, started.lost)
+                raise refusal(settings.name, started.lost, session.destination)
             asked = ReadingRules.of(settings, self._backends.signing_key)
             manifest = started.baseline.manifest
             refuse_two_rules(settings, rules_of_run(asked, settings, manifest, self._backends, Scope.FULL))
@@ -318,7 +318,7 @@ class Joined:
                     else open_baseline(self._backends, self._sync, manifest)
                 )
             except BaselineLost as error:
-                raise refusal(self._settings.name, Lost.told_by(error)) from error
+                raise refusal(self._settings.name, Lost.told_by(error), self._destination) from error
         return self._baseline
 
     def _sign_of_life(self, progress: Progress) -> None:

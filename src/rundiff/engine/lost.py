@@ -26,14 +26,27 @@ class Lost:
         return cls(reason=str(error), rebuildable=error.rebuildable)
 
 
-def refusal(name: str, lost: Lost | None) -> BaselineLost:
-    """Give the error of a sync that does not run without its baseline, with what can be done."""
-    lost = lost or Lost(reason="unknown")
-    rebuild = f"Use `rundiff rebuild {name}` to make it anew from the write log, or r"
+def refusal(name: str, lost: Lost | None, destination: Destination, *, known: bool = True) -> BaselineLost:
+    """Give the error of a sync that does not run without its baseline, with what can be done.
+
+    `known`: this database has runs of the sync, so that it must be reset before a table is adopted.
+    """
+    lost, can = lost or Lost(reason="unknown"), destination.capabilities
+    ways = [f"use `rundiff rebuild {name}` to make it anew from the write log"] if lost.rebuildable else []
+    if can.reads_back:
+        first = f"`rundiff reset {name}`, then " if known else ""
+        ways.append(
+            f"start from what the destination holds: {first}`rundiff adopt --from-destination`, with the arguments of "
+            "`rundiff sync`"
+        )
+    policies = "rebaseline (take the source as what the destination holds)"
+    if can.upserts:
+        policies += " or resend (write all records again)"
+    ways.append(f"run with --on-lost-baseline {policies}")
     return BaselineLost(
         f"sync {name}: the baseline is lost: {lost.reason}. Nothing was written. "
-        f"{rebuild if lost.rebuildable else 'R'}un with --on-lost-baseline rebaseline (take the source "
-        "as what the destination holds) or resend (write all records again)",
+        + "; or ".join(ways)[0].upper()
+        + "; or ".join(ways)[1:],
         rebuildable=lost.rebuildable,
     )
 

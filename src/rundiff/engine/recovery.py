@@ -54,7 +54,7 @@ def _finish(execution: Execution, settings: SyncSettings) -> None:
         execution.baseline = open_baseline(session.backends, session.sync, session.sync.manifest)
     except BaselineLost as error:
         if settings.policies.on_lost_baseline == "fail":
-            raise refusal(name, Lost.told_by(error)) from error
+            raise refusal(name, Lost.told_by(error), session.destination) from error
         lost = error
     if found is None or found.run <= run.run:
         changes = ChangeSet.load(session.log(run.run))

@@ -98,7 +98,7 @@ def _known(session: Session, settings: SyncSettings, destination: Readable) -> K
     name = session.sync.name
     started = start(session.backends, settings, (session.destination, session.target), session.sync)
     if started.state is BaselineState.LOST:
-        raise refusal(name, started.lost)
+        raise refusal(name, started.lost, session.destination)
     manifest = started.baseline.manifest
     if manifest is None:
         raise ConfigurationError(

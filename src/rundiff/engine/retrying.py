@@ -48,7 +48,7 @@ def retry(session: Session, settings: SyncSettings, key: Mapping[str, Any] | Non
         where = (session.destination, session.target)
         started = start(session.backends, settings, where, session.sync)
         if started.state is BaselineState.LOST:
-            raise refusal(name, started.lost)
+            raise refusal(name, started.lost, session.destination)
         execution.begin_from(started)
         changes = _changes(execution, failures)
         changes.save()

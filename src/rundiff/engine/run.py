@@ -323,12 +323,12 @@ class Execution:
     def discard(self) -> None:
         """Give the run up before it is delivered; nothing outside was touched."""
         self.session.backends.log.drop(self._sync.sync_id, self.run.run, self.session.token)
-        result = (
-            dict(self.run.result)
-            or failed_result(self._sync.name, (self.run.run, self.run.kind), "", 0).as_json()
-        )
+        result, details = dict(self.run.result), self.run.details
+        if not result:
+            result = failed_result(self._sync.name, (self.run.run, self.run.kind), "", 0).as_json()
+            details = {**details, "cut_off": True}
         result.update(status=str(RunStatus.DISCARDED), run=self.run.run)
-        self._store(status=RunStatus.DISCARDED, finished_at=self._now(), result=result)
+        self._store(status=RunStatus.DISCARDED, finished_at=self._now(), result=result, details=details)
 
     def fail(self, error: str, *, lost: bool = False, drift: Sequence[str] = ()) -> RunResult:
         """Note that the run failed; one that is being delivered stays so, for the next run to finish."""

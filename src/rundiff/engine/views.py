@@ -98,6 +98,8 @@ class RunView:
     """`native` or `python`."""
     pending: int = 0
     """Keys that were missed, but not often enough to be deleted (`delete_after_misses`)."""
+    known: bool = True
+    """Whether it was noted what the run came to; else the result says its number, kind and status only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
