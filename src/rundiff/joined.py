@@ -78,7 +78,8 @@ class Run:
             ConfigurationError: the workers disagree on an option.
             BaselineLost: and other errors of a start, as for `sync`.
         """
-        from rundiff.engine.joining import IDLE_SECONDS, Joined, Joining
+        from rundiff.engine.joinable import IDLE_SECONDS, Joining
+        from rundiff.engine.joining import Joined
 
         given: dict[str, Any] = dict(options)
         own = {option: given.pop(option, None) for option in _OWN}

@@ -13,8 +13,6 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -23,13 +21,21 @@ import msgspec
 from rundiff.baseline.baseline import Baseline
 from rundiff.compare.seen import open_seen
 from rundiff.database.contract import StoredSync
-from rundiff.database.joined import CLOSED, OPEN, JoinedRun, Roster, Terms, refuse_batch
+from rundiff.database.joined import CLOSED, OPEN, JoinedRun, Terms, refuse_batch
 from rundiff.database.joined import Share as Entry
 from rundiff.destinations.contract import Destination
 from rundiff.engine.drift import refuse_two_rules, rules_of_run
 from rundiff.engine.flow import deliver_changes, failing, find_and_seal
-from rundiff.engine.gathering import WORKERS, GatheringFinder, SharesSource
-from rundiff.engine.joinable import check_name, check_run, refuse_one_reader
+from rundiff.engine.gathering import WORKERS, GatheringFinder
+from rundiff.engine.joinable import (
+    Joining,
+    agreed_options,
+    check_name,
+    check_run,
+    entered,
+    refuse_one_reader,
+    refuse_other_options,
+)
 from rundiff.engine.lost import Lost, refusal
 from rundiff.engine.reading import ReadingRules, read_all
 from rundiff.engine.recovery import recover
@@ -39,6 +45,7 @@ from rundiff.engine.session import Backends, Session, open_baseline, refuse_othe
 from rundiff.engine.shares import write_share
 from rundiff.engine.spool import Spool
 from rundiff.engine.starting import start
+from rundiff.engine.stored_shares import drop_shares, shares_source, withdraw_lost
 from rundiff.engine.views import JoinedView, Progress
 from rundiff.errors import (
     BaselineLost,
@@ -47,7 +54,6 @@ from rundiff.errors import (
     PolicyViolation,
     RundiffError,
     StateChanged,
-    StorageError,
     SyncBusy,
 )
 from rundiff.model import BaselineState, RunKind, RunResult, Scope
@@ -55,31 +61,15 @@ from rundiff.settings import SyncSettings
 from rundiff.sources import open_source
 from rundiff.sources.contract import ReadRequest, Source
 from rundiff.stores.blob_plans import digest_of_file
-from rundiff.stores.contract import LIFETIME, SHARE
+from rundiff.stores.contract import SHARE
 
-__all__ = ["IDLE_SECONDS", "Joined", "Joining"]
+__all__ = ["Joined"]
 
 log = logging.getLogger("rundiff")
 
-IDLE_SECONDS = 3600.0
-"""Without a sign of life for so long, a joined run no longer keeps others from its sync."""
 _PATIENCE = 15.0
 """Seconds to wait for a run that another worker is just beginning."""
 _POLL = 0.2
-_OWN_TO_THE_SEALER = ("name", "source", "destination", "guards", "batch_size", "wait", "named")
-_POLICIES_OF_WORKERS = ("on_conflict", "on_invalid_key", "on_lost_baseline")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Joining:
-    """How a worker joins."""
-
-    run: str
-    batches: tuple[str, ...] | None = None
-    expected: int | None = None
-    worker: str | None = None
-    """None: the process and its host."""
-    idle_seconds: float = IDLE_SECONDS
 
 
 class Joined:
@@ -92,7 +82,7 @@ class Joined:
 
         Raises `SyncBusy` while another run has the sync, and `ConfigurationError` if the workers disagree.
         """
-        check_run(joining.run, joining.batches, joining.expected, joining.idle_seconds)
+        check_run(joining)
         refuse_one_reader(settings)
         self._backends = backends
         self._settings = settings
@@ -103,9 +93,11 @@ class Joined:
         self._given_up = False
         joined = self._find_or_begin(joining)
         self._joined = joined
-        self._refuse_other_options(joined)
+        refuse_other_options(settings, backends.signing_key, joined)
         if joined.state == OPEN:
-            self._joined = self._tables.change(joined, lambda roster: self._entered(roster, joining))
+            self._joined = self._tables.change(
+                joined, lambda roster: entered(roster, joining, settings.name, self._worker)
+            )
             self._last_sign = time.monotonic()
 
     # Joining
@@ -174,57 +166,13 @@ class Joined:
                 terms=Terms(
                     manifest=session.sync.manifest if started.state is BaselineState.FOUND else None,
                     baseline=str(started.state),
-                    options=self._options(),
+                    options=agreed_options(settings, self._backends.signing_key),
                     idle_seconds=joining.idle_seconds,
                     started_at=now,
                 ),
             )
             self._tables.begin(joined)
             return joined
-
-    def _options(self) -> dict[str, str]:
-        """Give what workers must agree on, by name, as JSON: all that decides what becomes of a record."""
-        settings = self._settings
-        key = self._backends.signing_key
-        chosen: dict[str, Any] = {"signing key": None if key is None else key.id}
-        for name in settings.__struct_fields__:
-            value = getattr(settings, name)
-            if name in _OWN_TO_THE_SEALER:
-                continue
-            if not isinstance(value, msgspec.Struct):
-                chosen[name] = value
-                continue
-            for field in value.__struct_fields__:
-                if field != "expected_rows" and (name != "policies" or field in _POLICIES_OF_WORKERS):
-                    chosen[field] = getattr(value, field)
-        return {name: msgspec.json.encode(value, enc_hook=_named).decode() for name, value in chosen.items()}
-
-    def _refuse_other_options(self, joined: JoinedRun) -> None:
-        mine, theirs = self._options(), joined.terms.options
-        if joined.state == CLOSED:
-            return
-        for name in sorted({*mine, *theirs}):
-            if mine.get(name) != theirs.get(name):
-                raise ConfigurationError(
-                    f"run {joined.name} of sync {self._settings.name} was begun with another {name} than this worker "
-                    "has; start all workers with the same options"
-                )
-
-    def _entered(self, roster: Roster, joining: Joining) -> Roster:
-        for name, mine, theirs in (
-            ("batches", joining.batches and tuple(sorted(joining.batches)), roster.batches),
-            ("expected", joining.expected, roster.expected),
-        ):
-            if mine is not None and theirs is not None and mine != theirs:
-                raise ConfigurationError(
-                    f"run {joining.run} of sync {self._settings.name}: another worker announced other {name}; "
-                    "start all workers with the same, or announce them in one only"
-                )
-        return Roster(
-            batches=roster.batches if joining.batches is None else tuple(sorted(joining.batches)),
-            expected=roster.expected if joining.expected is None else joining.expected,
-            workers={**roster.workers, self._worker: False},
-        )
 
     # Batches
 
@@ -260,16 +208,16 @@ class Joined:
         try:
             taken: bool = self._tables.add(joined, entry)
         except Fenced:
-            self._drop(joined, [entry.object])
+            drop_shares(self._backends, self._settings.name, joined, [entry.object])
             raise Fenced(
                 f"sync {self._settings.name}: run {joined.name} was sealed, given up or overtaken while batch {batch} "
                 "was read; nothing of it is used"
             ) from None
         except RundiffError:
-            self._drop(joined, [entry.object])
+            drop_shares(self._backends, self._settings.name, joined, [entry.object])
             raise
         if not taken:
-            self._drop(joined, [entry.object])
+            drop_shares(self._backends, self._settings.name, joined, [entry.object])
         self._last_sign = time.monotonic()
         return taken
 
@@ -379,15 +327,6 @@ class Joined:
         run = self._backends.database.run(joined.sync_id, joined.run)
         return None if run is None else result_from_json(run.result)
 
-    def _drop(self, joined: JoinedRun, names: Sequence[str]) -> None:
-        try:
-            self._backends.store.drop(joined.sync_id, names)
-        except StorageError as error:
-            # The next run of the sync sweeps it.
-            log.warning(
-                "sync %s: a share that is not used could not be removed (%s)", self._settings.name, error
-            )
-
     def close(self) -> None:
         """Let go of the destination."""
         self._destination.close()
@@ -412,7 +351,7 @@ class Joined:
             result = self._result(joined)
             if result is not None:
                 return result
-            source = self._source(joined)
+            source = shares_source(self._backends, settings.name, joined)
             execution = Execution.begin(session, RunKind.SYNC, Baseline.empty())
             self._tables.number(joined, execution.run.run)
             with failing(execution):
@@ -423,7 +362,7 @@ class Joined:
 
     def _refuse_unready(self) -> None:
         joined = self._current()
-        self._withdraw_lost(joined)
+        withdraw_lost(self._backends, self._settings.name, joined)
         view = self.view()
         prefix = f"sync {self._settings.name}: run {self.name} can't be sealed yet: "
         if view.lacking:
@@ -441,32 +380,6 @@ class Joined:
                 "them, join in the place of one that died (worker=), or announce the batches (batches=, expected=). "
                 "Nothing was written"
             )
-
-    def _withdraw_lost(self, joined: JoinedRun) -> None:
-        """Count batches no more whose shares the store has lost, so that they can be handed in again."""
-        entries = self._tables.shares(joined.sync_id, joined.name)
-        lost = set(self._backends.store.touch(joined.sync_id, [entry.object for entry in entries], LIFETIME))
-        if not lost or joined.state != OPEN:
-            return
-        batches = [entry.batch for entry in entries if entry.object in lost]
-        self._tables.withdraw(joined, batches)
-        raise StateChanged(
-            f"sync {self._settings.name}: the signature store has lost what batches {', '.join(batches[:10])} left; "
-            "hand them in again, then seal the run. Nothing was written"
-        )
-
-    def _source(self, joined: JoinedRun) -> SharesSource:
-        shares = []
-        for entry in self._tables.shares(joined.sync_id, joined.name):
-            path = self._backends.store.get(joined.sync_id, entry.object)
-            if path is None or digest_of_file(path) != entry.digest:
-                raise StorageError(
-                    f"sync {self._settings.name}: what batch {entry.batch} of run {joined.name} left is lost or "
-                    "damaged in the signature store. Nothing was written. Give the run up and begin it anew"
-                )
-            shares.append((entry.batch, path))
-        roster = joined.roster
-        return SharesSource(shares, announced=roster.batches is not None or roster.expected is not None)
 
     def discard(self) -> None:
         """Give the run up: its batches are not used, and the sync is free for others."""
@@ -490,9 +403,4 @@ class Joined:
             names = [entry.object for entry in self._tables.shares(joined.sync_id, joined.name)]
             self._tables.remove(joined)
             self._given_up = True
-            self._drop(joined, names)
-
-
-def _named(value: Any) -> Any:
-    """Functions, which JSON does not know, count as equal by their names."""
-    return f"{value.__module__}.{value.__qualname__}" if callable(value) else repr(value)
+            drop_shares(self._backends, self._settings.name, joined, names)
