@@ -102,12 +102,17 @@ class ApiServer:
     def handle(self, request: BaseHTTPRequestHandler) -> None:
         """Take one request."""
         length = int(request.headers.get("content-length") or 0)
+        body = request.rfile.read(length)
+        if len(body) < length:
+            # The sender died in the middle of it: no server takes such a request for one.
+            request.close_connection = True
+            return
         seen = Seen(
             method=request.command,
             path=request.path,
             key=request.headers.get("idempotency-key", ""),
             headers={name.lower(): value for name, value in request.headers.items()},
-            text=request.rfile.read(length).decode(),
+            text=body.decode(),
             at=time.monotonic(),
         )
         with self.lock:
