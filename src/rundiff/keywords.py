@@ -52,6 +52,7 @@ class Options(TypedDict, total=False):
     on_existing: Literal["overwrite", "keep", "fail"]
     on_new_field: Literal["update", "adopt", "fail"]
     on_dropped_field: Literal["update", "fail"]
+    on_retyped_field: Literal["update", "fail"]
     delete_after_misses: int
     deleted_when: str
     shared_table: bool

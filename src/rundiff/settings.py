@@ -155,6 +155,8 @@ class Policies(msgspec.Struct, frozen=True, kw_only=True):
     on_existing: Literal["overwrite", "keep", "fail"] = "overwrite"
     on_new_field: Literal["update", "adopt", "fail"] = "update"
     on_dropped_field: Literal["update", "fail"] = "fail"
+    on_retyped_field: Literal["update", "fail"] = "fail"
+    """What to do where `types` gives a compared field another type than it is pinned to."""
     delete_after_misses: int = 1
     """Delete after so many complete runs in a row that covered the key without reading it (at most 254)."""
     deleted_when: str | None = None

@@ -532,6 +532,8 @@ def test_mistaken_types_do_not_stick(crm: Path, tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
     path.write_text("id,v\n1,a\n2,b\n")
     sync(str(path), crm).run()
-    assert sync(str(path), crm, types={"v": "integer"}).run().counts.unreadable == 2
+    for policy in ("fail", "update"):
+        with pytest.raises(rundiff.PolicyViolation, match="types gives v as integer"):
+            sync(str(path), crm, types={"v": "integer"}, on_retyped_field=policy).run()
     result = sync(str(path), crm).run()
     assert (result.counts.unreadable, result.counts.unchanged) == (0, 2)

@@ -412,6 +412,80 @@ def lines(path: str) -> list[Row]:
     return [json.loads(line) for line in Path(path).read_text().splitlines()]
 
 
+def test_types_that_are_asked_for_are_a_change_of_types(world: World, tmp_path: Path) -> None:
+    source = csv(tmp_path / "s.csv", "id,code,v\n1,10,a\n2,20,b\n3,30,c\n")
+    common = {"primary_key": "id", "name": "s", "home": world.folder / "home", "delete_after_misses": 2}
+    common |= {"destination": str(world.folder / "d.jsonl")}
+    rundiff.sync(source, **common)
+    with pytest.raises(rundiff.PolicyViolation, match="schema accept s code") as caught:
+        rundiff.sync(source, types={"code": "text"}, **common)
+    assert caught.value.fields == ("code",)
+    with pytest.raises(rundiff.PolicyViolation, match="field of the primary key"):
+        rundiff.sync(source, types={"id": "text"}, on_retyped_field="update", **common)
+    # A part is read and compared as before.
+    update = {"types": {"code": "text"}, "on_retyped_field": "update"}
+    part = rundiff.sync(source, scope="incremental", **update, **common)
+    assert (part.counts.updated, part.counts.unchanged) == (0, 3)
+    csv(tmp_path / "s.csv", "id,code,v\n1,10,a\n2,020,b\n")
+    result = rundiff.sync(source, **update, **common)
+    assert (result.counts.updated, result.counts.unchanged) == (1, 1)
+    assert "the types of code" in result.warnings[0]
+    csv(tmp_path / "s.csv", "id,code,v\n1,10,a\n2,020,b\n3,30,c\n")
+    for options in ({}, {"types": {"code": "varchar"}}):
+        again = rundiff.sync(source, **options, **common)
+        assert (again.counts.updated, again.counts.unchanged, again.warnings) == (0, 3, ())
+
+
+def test_accepting_lets_other_types_be_asked_for(world: World, tmp_path: Path) -> None:
+    source = csv(tmp_path / "s.csv", "id,code\n1,10\n2,20\n")
+    common = {"primary_key": "id", "name": "s", "home": world.folder / "home"}
+    common |= {"destination": str(world.folder / "d.jsonl"), "types": {"code": "text"}}
+    rundiff.sync(source, **{**common, "types": {}})
+    with pytest.raises(rundiff.PolicyViolation, match="pinned to integer"):
+        rundiff.sync(source, **common)
+    with world.workspace() as workspace:
+        assert workspace.accept_schema("s") == ("code",)
+    for _ in range(2):
+        result = rundiff.sync(source, **common)
+        assert (result.counts.updated, result.counts.unchanged) == (0, 2)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "rows", "sqlite", "duckdb"])
+def test_types_that_stay_the_same_are_no_change(world: World, tmp_path: Path, kind: str) -> None:
+    types = {
+        "a": "numeric(10,2)",
+        "b": "varchar",
+        "c": "timestamp(3)",
+        "d": "double",
+        "e": "timestamptz",
+        "f": "date",
+    }
+    row = {"id": 1, "a": "1.50", "b": "7", "c": "2024-05-01T10:00:00", "d": "1", "e": "2024-05-01T10:00:00Z"}
+    row["f"] = "2024-05-01"
+    source: Any = [row]
+    options: dict[str, Any] = {"types": types}
+    if kind == "csv":
+        source = csv(tmp_path / "s.csv", ",".join(row) + "\n" + ",".join(map(str, row.values())) + "\n")
+    elif kind == "jsonl":
+        source = csv(tmp_path / "s.jsonl", json.dumps(row) + "\n")
+    elif kind != "rows":
+        source, options["table"] = f"{kind}:///{tmp_path / 's.db'}", "s"
+        create = (
+            "CREATE TABLE s AS SELECT 1 AS id, '1.50' AS a, '7' AS b, '2024-05-01T10:00:00' AS c, '1' AS d, "
+        )
+        create += "'2024-05-01T10:00:00Z' AS e, '2024-05-01' AS f"
+        if kind == "sqlite":
+            with opened(tmp_path / "s.db") as connection:
+                connection.execute(create)
+        else:
+            import duckdb
+
+            with duckdb.connect(str(tmp_path / "s.db")) as connection:
+                connection.execute(create)
+    for expected in (1, 0, 0):
+        assert world.run(source, **options).counts.created == expected
+
+
 def test_a_rebuilt_baseline_is_signed_by_the_types_of_now(world: World, tmp_path: Path) -> None:
     source, common, destination = accept_text(world, tmp_path)
     rundiff.sync(source, destination=destination, **common)

@@ -53,6 +53,7 @@ HELP: Mapping[str, str] = {
     "on_existing": "What to do with keys that the destination already holds at the first run.",
     "on_new_field": "What to do when the source has a new field.",
     "on_dropped_field": "What to do when the source has lost a field.",
+    "on_retyped_field": "What to do when --types gives a field another type than it has.",
     "delete_after_misses": "Delete after so many complete runs in a row that did not read the key.",
     "deleted_when": 'Records that the source marks as deleted, as in "deleted_at is not null".',
     "shared_table": "Let several syncs write to one table.",

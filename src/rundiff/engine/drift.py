@@ -17,7 +17,7 @@ from rundiff.model import Scope
 from rundiff.settings import SyncSettings
 from rundiff.signing.paths import ITEMS, roots
 from rundiff.signing.rule import Rule
-from rundiff.sources.pins import arrow_type_of
+from rundiff.sources.pins import arrow_type_of, canonical_pin
 
 __all__ = ["Settled", "refuse_two_rules", "rules_of_run", "settle_rule"]
 
@@ -45,7 +45,10 @@ def rules_of_run(
     differences = [f"the compared fields ({', '.join(fields)})"] if fields else []
     differences += now.differs(then)
     accepted = manifest.accepted if scope is Scope.FULL else {}
-    retyped = {name: pin for name, pin in accepted.items() if pin is not None}
+    retyped = {
+        **asked_retypes(settings, manifest, rules),
+        **{name: pin for name, pin in accepted.items() if pin is not None},
+    }
     adopt = settings.policies.on_new_field == "adopt"
     if not differences and not retyped and not adopt:
         return rules
@@ -91,6 +94,48 @@ def refuse_two_rules(settings: SyncSettings, rules: ReadingRules) -> None:
     )
 
 
+def asked_retypes(settings: SyncSettings, manifest: Manifest, rules: ReadingRules) -> dict[str, str]:
+    """Give the compared fields that `types` gives another type than they are pinned to, with that pin.
+
+    Raises `PolicyViolation` where the policy says so, and for fields of the key; not for types that were accepted.
+    """
+    types = settings.reading.types
+    pinned = {name: pin for name, pin in manifest.pins.items() if name in types}
+    other = {
+        name: pinned[name] for name in rules.asked(list(pinned)) if canonical_pin(types[name]) != pinned[name]
+    }
+    refused = [name for name in other if name not in manifest.accepted]
+    if not refused:
+        return other
+    name, sync = refused[0], settings.name
+    words = f"sync {sync}: types gives {name} as {types[name]}, but it is pinned to {pinned[name]}. Nothing was read. "
+    if name in settings.primary_key:
+        raise _violation(
+            [name],
+            f"{words}It is a field of the primary key, by which the records are known, and can't change: leave the "
+            f"type as it was, use another --name, or `rundiff reset {sync}` to start the sync anew",
+        )
+    if settings.policies.on_retyped_field == "fail":
+        raise _violation(
+            refused,
+            f"{words}Leave the type as it was; or `rundiff schema accept {sync} {' '.join(refused)}`, or "
+            "--on-retyped-field update, to go over to it: then only records that changed are written",
+        )
+    return other
+
+
+def _refuse_misfits(read: Read, manifest: Manifest, settings: SyncSettings, former: Former) -> None:
+    """Refuse to go over to a type that `types` names and that values do not fit: it was a mistake."""
+    for name in former.retyped:
+        if name in read.misfits and name in settings.reading.types and name not in manifest.accepted:
+            raise _violation(
+                [name],
+                f"sync {settings.name}: types gives {name} as {settings.reading.types[name]} in place of "
+                f"{former.retyped[name]}, but not all of its values are of that type: {read.samples['unreadable'][0]}. "
+                "Nothing was written. Give it a type that fits, or leave it as it was",
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class Settled:
     """How the baseline is signed from a run on."""
@@ -100,6 +145,8 @@ class Settled:
     """Fields that are known and not compared."""
     waiting: frozenset[str]
     """New fields that a full run is still to judge; they get no pin, so that they stay new until then."""
+    retyped: frozenset[str] = frozenset()
+    """Fields that have other types from now on."""
 
 
 def settle_rule(
@@ -110,7 +157,9 @@ def settle_rule(
     Adds to the warnings what differs from the rule of the baseline so far, which `manifest` names. Raises
     `PolicyViolation` where a policy says so.
     """
-    key, form = rules.signing_key, rules.preparation.form
+    key, form, former = rules.signing_key, rules.preparation.form, rules.former
+    if former is not None and former.twice and manifest is not None:
+        _refuse_misfits(read, manifest, settings, former)
     fields = _settled_fields(read, manifest, settings, rules, warnings)
     rule = Rule(fields=fields, form=form, signing_key_id=None if key is None else key.id)
     pins = {**(manifest.pins if manifest is not None else {}), **read.pins}
@@ -124,7 +173,6 @@ def settle_rule(
             )
     known = dict.fromkeys([*({} if manifest is None else manifest.pins), *read.fields])
     compared = set(rules.compared(list(known)))
-    former = rules.former
     if manifest is not None and former is not None and (differences := former.named(read.fields)):
         words = ", ".join(differences)
         warnings.append(
@@ -137,7 +185,8 @@ def settle_rule(
     waiting: frozenset[str] = frozenset()
     if manifest is not None and former is not None and former.adopt and not former.twice:
         waiting = frozenset(_new(read, manifest, rules))
-    return Settled(rule, tuple(name for name in known if name not in compared), waiting)
+    retyped = frozenset(former.retyped) if former is not None and former.twice else frozenset()
+    return Settled(rule, tuple(name for name in known if name not in compared), waiting, retyped)
 
 
 def _refuse_globs(settings: SyncSettings, names: Sequence[str], astray: Sequence[str]) -> None:

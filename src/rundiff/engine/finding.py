@@ -245,8 +245,13 @@ class Finder:
     ) -> Read:
         manifest, course = baseline.manifest, self._course()
         reach, incremental = course.reach, course.reach.scope is Scope.INCREMENTAL
+        former, options = rules.former, self.settings.reading
+        if former is not None and not former.twice and former.retyped:
+            # What is read is compared under the former types.
+            types = {name: pin for name, pin in options.types.items() if name not in former.retyped}
+            options = structs.replace(options, types=types)
         request = ReadRequest(
-            options=self.settings.reading,
+            options=options,
             primary_key=self.settings.primary_key,
             pins=None if manifest is None else _pins(manifest, reach.scope),
             ended_with_newline=None if manifest is None else manifest.ends_with_newline,
@@ -310,6 +315,7 @@ class Finder:
         before = {} if manifest is None else _pins(manifest, self._course().reach.scope)
         # Pins that records did not fit, such as a mistaken --types, are not to stick.
         pins = {**read.pins, **before} if read.unreadable else {**before, **read.pins}
+        pins.update({name: read.pins[name] for name in settled.retyped if name in read.pins})
         pins = {name: pin for name, pin in pins.items() if name not in settled.waiting}
         aside = list(found.aside)
         aside += [
