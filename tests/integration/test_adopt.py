@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.servers.tables import Tampered, flow
 
 import rundiff
 from rundiff.cli import main
+from rundiff.engine.adopted import Adopted
 from rundiff.testing.batches import every_type
 
 TABLE = (
@@ -181,6 +183,19 @@ def test_refusals(sqlite: Tampered, tmp_path: Path) -> None:
     for dry_run in (True, False):
         with pytest.raises(rundiff.StateChanged, match="has a baseline already"):
             flow(sqlite, rows).adopt(dry_run=dry_run)
+
+
+def test_a_table_larger_than_memory_is_adopted_range_by_range(
+    sqlite: Tampered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"id": n, "v": f"v{n}"} for n in range(3000)]
+    flow(sqlite, rows).run()
+    flow(sqlite, rows).reset()
+    sqlite.ask("UPDATE people SET v = 'other' WHERE id = 7")
+    monkeypatch.setattr("rundiff.engine.adopting.Adopted", partial(Adopted, budget=50_000))
+    assert flow(sqlite, rows).adopt().counts.unchanged == 3000
+    then = flow(sqlite, rows[:-1]).run().counts
+    assert (then.unchanged, then.updated, then.deleted) == (2998, 1, 1)
 
 
 def test_a_table_of_several_syncs_that_nobody_knows_is_not_adopted(sqlite: Tampered, home: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import mkdtemp
@@ -20,15 +20,16 @@ import pyarrow.compute as pc
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.manifest import Memory
-from rundiff.baseline.order import SIGNATURE, argsort, first_of_group, words
-from rundiff.baseline.segments import FLAG_UNCERTAIN, entries
+from rundiff.baseline.order import SIGNATURE
+from rundiff.baseline.segments import entries
 from rundiff.database.contract import Acknowledged, StoredSync
 from rundiff.destinations.contract import Destination, Position, Readable, Target
 from rundiff.engine.adoptable import refuse_known, refuse_marked, refuse_shared
+from rundiff.engine.adopted import Adopted, flagged
 from rundiff.engine.appending import refuse_later_runs
 from rundiff.engine.changeset import ENTRIES, ChangeSet, Findings, write_entries
 from rundiff.engine.compared import compared_fields
-from rundiff.engine.fieldsignatures import FieldSigner, without_doubtful
+from rundiff.engine.fieldsignatures import FieldSigner
 from rundiff.engine.flow import failing
 from rundiff.engine.forming import preparation_of
 from rundiff.engine.partitions import as_partitions, record_partitions
@@ -52,24 +53,6 @@ from rundiff.sources.pins import arrow_type_of
 __all__ = ["adopt", "preview_adoption"]
 
 NOTHING = b"\0" * 32
-
-
-@dataclass(slots=True)
-class _Adopted:
-    """The entries that rows of the table became."""
-
-    batches: list[pa.RecordBatch] = field(default_factory=list)
-    rows: int = 0
-    unnamed: int = 0
-    """Rows without a key that the source could have, as a run would spell it."""
-    odd: int = 0
-    """Rows with a value that can't be read as its field's type; the next run that reads their key writes them."""
-    fields: dict[str, None] = field(default_factory=dict)
-    """The fields of such values."""
-    known: dict[str, None] = field(default_factory=dict)
-    """The fields that the table has."""
-    repeated: int = 0
-    """Keys that have several rows."""
 
 
 @dataclass(frozen=True)
@@ -97,16 +80,14 @@ class _Adopting:
         refuse_marked(settings, (self.destination, self.target), names)
         refuse_later_runs(self.backends.database, self.destination, self.target)
         parted = reach_of(settings, Memory(), self.backends.database.now()).partition_by
-        adopted = _Adopted()
-        for texts in self.destination.stored(self.target, fields):
-            adopted.known.update(dict.fromkeys(texts.schema.names))
-            self._take(adopted, texts, (fields, pins), parted)
-            if self.backends.progress is not None:
-                self.backends.progress(Progress(phase="reading", done=adopted.rows))
-        together = _together(adopted)
-        if together is not None:
-            write_entries(folder / ENTRIES, [together])
-        count = 0 if together is None else together.num_rows
+        with Adopted(folder) as adopted:
+            for texts in self.destination.stored(self.target, fields):
+                adopted.known.update(dict.fromkeys(texts.schema.names))
+                self._take(adopted, texts, (fields, pins), parted)
+                if self.backends.progress is not None:
+                    self.backends.progress(Progress(phase="reading", done=adopted.rows))
+        count = write_entries(folder / ENTRIES, adopted.entries())
+        adopted.clear()
         counts = dict.fromkeys(Counts.__dataclass_fields__, 0)
         counts |= {"records_read": adopted.rows, "unchanged": count - adopted.odd, "duplicates": 0}
         for name in ("deletes_held", "written", "failed"):
@@ -173,7 +154,7 @@ class _Adopting:
 
     def _take(
         self,
-        adopted: _Adopted,
+        adopted: Adopted,
         texts: pa.RecordBatch,
         signed: tuple[tuple[str, ...], dict[str, str]],
         parted: Sequence[str],
@@ -208,7 +189,7 @@ class _Adopting:
             partition=partition,
             fields=singly,
         )
-        adopted.batches.append(_flagged(made, odd))
+        adopted.add(flagged(made, odd))
 
     def _spelled_alike(self, texts: pa.RecordBatch, records: pa.RecordBatch, named: np.ndarray) -> np.ndarray:
         """Mark rows that a record of their key would find: a column of text may spell 4 as `4.0`, too."""
@@ -245,33 +226,7 @@ def _differ(left: pa.Array, right: pa.Array) -> np.ndarray:
     return mask
 
 
-def _flagged(batch: pa.RecordBatch, uncertain: np.ndarray) -> pa.RecordBatch:
-    at = batch.schema.get_field_index("flags")
-    flags = np.where(uncertain, np.uint8(FLAG_UNCERTAIN), batch.column(at).to_numpy())
-    return batch.set_column(at, batch.schema.field(at), pa.array(flags.astype(np.uint8)))
-
-
-def _together(adopted: _Adopted) -> pa.RecordBatch | None:
-    """Bring all entries into one sorted batch; of several rows of a key none is taken for the record."""
-    if not adopted.batches:
-        return None
-    [whole] = pa.Table.from_batches(adopted.batches).combine_chunks().to_batches() or [None]
-    if whole is None:
-        return None
-    matrix = words(whole.column("primary_key_signature"))
-    order = argsort(matrix)
-    first = first_of_group(matrix[order])
-    several = np.zeros(len(first), dtype=np.bool_)
-    several[:-1] |= ~first[1:]
-    kept = whole.take(pa.array(order[first]))
-    adopted.repeated = int(np.count_nonzero(several[first]))
-    flags = kept.column("flags").to_numpy()
-    doubtful = (flags != 0) | several[first]
-    adopted.odd = int(np.count_nonzero(doubtful))
-    return without_doubtful(_flagged(kept, doubtful), doubtful)
-
-
-def _warnings(adopted: _Adopted, lacking: Sequence[str], count: int, *, deleting: bool) -> tuple[str, ...]:
+def _warnings(adopted: Adopted, lacking: Sequence[str], count: int, *, deleting: bool) -> tuple[str, ...]:
     warnings = []
     if lacking and adopted.rows:
         warnings.append(

@@ -82,6 +82,9 @@ def build_candidate(
     overlay = None if baseline.manifest is None else baseline.manifest.overlay
     if first and not changes.entries.exists() and not unwritten:
         base, live = _first_base(folder, changes, number, making)
+    elif first and not any(path.exists() for path in (changes.deletes, changes.updates, changes.creates)):
+        base = _taken_over(folder, changes)
+        live = base.rows
     else:
         newer, added = newer_entries(changes, number, unwritten, baseline, making)
         live = baseline.live + added + _unknown_deletions(changes, baseline)
@@ -190,6 +193,13 @@ def _first_base(folder: Path, changes: ChangeSet, run: int, making: Making) -> t
     batches = (making.entries(batch, run) for batch in read_log(changes.creates, columns=making.columns))
     info = _write(folder, "base", schema, batches)
     return info, info.rows
+
+
+def _taken_over(folder: Path, changes: ChangeSet) -> SegmentInfo:
+    """Stream entries that come without any write record, and are sorted, straight into a base."""
+    with pa.memory_map(str(changes.entries)) as source, pa.ipc.open_file(source) as file:
+        batches = (file.get_batch(number) for number in range(file.num_record_batches))
+        return _write(folder, "base", file.schema, batches)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,9 @@ a sealed run is one that got a number.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -143,8 +145,18 @@ class ChangeSet(msgspec.Struct, frozen=True):
             raise unreadable(path, error) from error
 
 
-def write_entries(path: Path, batches: list[pa.RecordBatch]) -> None:
-    """Write baseline entries that have no write record; all batches have one schema."""
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batches[0].schema) as writer:
-        for batch in batches:
+def write_entries(path: Path, batches: Iterable[pa.RecordBatch]) -> int:
+    """Write baseline entries that have no write record, all of one schema; gives how many.
+
+    Of none there is no file.
+    """
+    given = iter(batches)
+    first = next(given, None)
+    if first is None:
+        return 0
+    rows = 0
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, first.schema) as writer:
+        for batch in chain([first], given):
             writer.write_batch(batch)
+            rows += int(batch.num_rows)
+    return rows

@@ -241,8 +241,7 @@ def find_changes(work: Comparing, spool: Spool, read: Read) -> Found:
                 writer.write(batch)
         found.created, found.updated = creates.rows, updates.rows
     if extras:
-        write_entries(work.folder / ENTRIES, extras)
-        found.extra_entries = sum(batch.num_rows for batch in extras)
+        found.extra_entries = write_entries(work.folder / ENTRIES, extras)
     return found
 
 

@@ -59,7 +59,7 @@ def keep_entries(work: Comparing, *, count: bool, repart: bool) -> int:
     touched = live if repart else live & (before != after)
     touched = np.flatnonzero(touched if gained is None else touched | (live & gained))
     if len(touched):
-        write_entries(work.folder / ENTRIES, list(_entries_again(work, touched, after, repart=repart)))
+        write_entries(work.folder / ENTRIES, _entries_again(work, touched, after, repart=repart))
     # Those that are due now keep what they had, and are no more pending once they are deleted.
     after[absent.due] = 0
     return int(np.count_nonzero(live & (after > 0)))
