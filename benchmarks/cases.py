@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["RATES", "SHAPES", "SIZES", "Counts", "Phase", "Snapshot"]
+__all__ = ["ALL_AND_AS_MANY_NEW", "RATES", "SHAPES", "SIZES", "Counts", "Phase", "Snapshot"]
 
 Phase = Literal["first", "second", "limit"]
 """The run that delivers everything, the run that finds what changed, and what hardware would allow."""
 
 SHAPES = ("narrow", "middle", "wide", "text")
 SIZES = {"1k": 1_000, "100k": 100_000, "1m": 1_000_000, "5m": 5_000_000, "50m": 50_000_000}
-RATES = (0, 1, 10, 100)
-"""Per cent. At a rate r, r per cent of the rows are updated, r/2 new and r/2 deleted."""
+ALL_AND_AS_MANY_NEW = 200
+RATES = (0, 1, 10, 100, ALL_AND_AS_MANY_NEW)
+"""Per cent. At a rate r, r per cent of the rows are updated, r/2 new and r/2 deleted; at 200 every row is
+updated, as many are new, and none is deleted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.cases import Counts
+from benchmarks.cases import ALL_AND_AS_MANY_NEW, Counts
 from benchmarks.shapes import CHUNK_ROWS, altered, chunk
 
 _BYTES_PER_ROW = {"narrow": 20, "middle": 60, "wide": 200, "text": 850}
@@ -68,7 +68,8 @@ class _Changes:
             kept = altered(shape, table, changing).filter(pa.array(~leaving))
             self.new_rows += kept.num_rows
             yield kept
-        for table in _chunks(shape, deleted, first_id=self._rows):
+        new = self._rows if self._rate == ALL_AND_AS_MANY_NEW else deleted
+        for table in _chunks(shape, new, first_id=self._rows):
             created += table.num_rows
             self.new_rows += table.num_rows
             yield table
@@ -76,6 +77,8 @@ class _Changes:
 
     def _choose(self, number: int, rows: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Choose the rows of a chunk that are deleted and, of the others, those that are updated."""
+        if self._rate == ALL_AND_AS_MANY_NEW:
+            return np.zeros(rows, np.bool_), np.ones(rows, np.bool_)
         order = np.random.default_rng([_SEED, self._rate, number]).permutation(rows)
         leave = round(rows * self._rate / 200)
         change = min(round(rows * self._rate / 100), rows - leave)

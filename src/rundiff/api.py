@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Changes", "Sync", "changes", "storage_of", "sync"]
 
+_RECORDS = 10_000
+"""How many write records are Python objects at a time."""
+
 
 class Sync:
     """A named flow: one source, one primary key, one destination.
@@ -316,7 +319,7 @@ class Changes:
         execution, changes = self._execution, self._changes
         if execution is None or changes is None or execution.run.sealed is None:
             return
-        size = self._settings.batch_size
+        size = min(self._settings.batch_size, _RECORDS)
         for batch in change_batches(changes.folder, execution.run.run, execution.run.sealed, size):
             for record in write_records(batch, execution.session.sync.sync_id, execution.run.started_at):
                 if self._execution is not execution:

@@ -232,8 +232,8 @@ class SyncSettings(msgspec.Struct, frozen=True, kw_only=True):
     guards: Guards = Guards()
     policies: Policies = Policies()
     full_refresh: bool = False
-    batch_size: int = 50_000
-    """Write records in one batch of delivery."""
+    batch_size: int = 131_072
+    """The most write records in one batch of delivery."""
     max_failures: int = 1_000
     """Stop the delivery when more write records than this are refused or have no known outcome."""
     wait: bool = False

@@ -338,7 +338,7 @@ def test_one_poison_record_among_100_000_costs_few_batches(
 
     result = run(rows)
     assert (result.counts.written, result.counts.failed) == (99_999, 1)
-    assert len(batches) <= 2 * math.log2(50_000) + 3
+    assert len(batches) <= 2 * math.log2(100_000) + 3
     [entry] = failures(home)
     assert json.loads(entry["primary_key"]) == {"id": 61_803}
     assert "CHECK constraint failed" in entry["error"]

@@ -77,7 +77,7 @@ HELP: Mapping[str, str] = {
     "kafka_watermarks": "The Kafka topic of the watermarks, with whose name transactional ids begin.",
     "kafka_options": "Properties of the Kafka client, as in linger.ms=50. Secrets stand better in rundiff.toml.",
     "full_refresh": "Send every record again, as if for the first time.",
-    "batch_size": "Write records in one batch of delivery.",
+    "batch_size": "The most write records in one batch of delivery.",
     "max_failures": "Stop the delivery when more records than this are refused or have no known outcome.",
     "wait": "Wait for another run of the same sync instead of giving up.",
 }

@@ -18,15 +18,17 @@ from rundiff.destinations.spelling import hex_text, iso_date, plain_text
 from rundiff.destinations.tables import Column, ExistingColumn
 from rundiff.errors import RecordsRefused
 
-__all__ = ["holds", "told", "type_for", "wire"]
+__all__ = ["FIRST_DAY", "LAST_DAY", "base_type", "holds", "told", "travels", "type_for", "wire"]
 
 _TEXT = pa.large_string()
 _EXACT_DIGITS = 15
 """Every decimal of so many digits comes back from a double unharmed (IEEE 754, DBL_DIG)."""
 _MOST_DIGITS = 1_000
-_FIRST_DAY = -719_162
+FIRST_DAY = -719_162
 """0001-01-01 in days since 1970-01-01: earlier dates are spelled with BC."""
 _DAY_US = 86_400_000_000
+LAST_DAY = 2_932_896
+"""9999-12-31."""
 _LAST_US = 253_402_300_800_000_000
 """10000-01-01 in microseconds since 1970-01-01."""
 
@@ -97,6 +99,16 @@ def wire(array: pa.Array, column: Column) -> pa.Array:
         ) from error
 
 
+def travels(arrow_type: pa.DataType, column: Column) -> bool:
+    """Say whether `wire` knows how values of a field get to a column of one of PostgreSQL's own types."""
+    return _form(arrow_type, column.type) is not None
+
+
+def base_type(column_type: str) -> str:
+    """Give a type's name without measures and collation: `numeric` of `numeric(12,2)`."""
+    return re.sub(r"\(.*?\)", "", column_type.partition(" COLLATE ")[0])
+
+
 def told(column_type: str) -> str:
     """Say how a column is asked for its values as text (template); see `rundiff.destinations.readback`."""
     # As JSON, in which items can be told apart without PostgreSQL's own rules.
@@ -112,7 +124,7 @@ def _form(arrow_type: pa.DataType, column_type: str) -> _Form | None:
     kind, declared = kind_of(arrow_type), column_type.partition(" COLLATE ")[0]
     if declared.endswith("[]"):
         return _array_form(arrow_type, kind, declared[:-2])
-    base = re.sub(r"\(.*?\)", "", declared)
+    base = base_type(declared)
     digits = [int(number) for number in re.findall(r"\d+", declared)]
     if base not in _FORMS:
         return None
@@ -209,7 +221,7 @@ def _binary(array: pa.Array) -> pa.Array:
 def _dates(array: pa.Array) -> pa.Array:
     days = pc.cast(array, pa.date32())
     bounds = pc.min_max(pc.cast(days, pa.int32()))
-    if bounds["min"].as_py() is None or bounds["min"].as_py() >= _FIRST_DAY:
+    if bounds["min"].as_py() is None or bounds["min"].as_py() >= FIRST_DAY:
         return plain_text(days)
     # One by one: dates before Christ are rare.
     counts = pc.cast(days, pa.int32()).to_pylist()
@@ -218,7 +230,7 @@ def _dates(array: pa.Array) -> pa.Array:
 
 def _spelled_date(days: int) -> str:
     date = iso_date(days)
-    if days >= _FIRST_DAY:
+    if days >= FIRST_DAY:
         return date
     return f"{1 - int(date[:-6]):04d}{date[-6:]} BC"  # the year 0 of ISO 8601 is 1 BC
 
@@ -233,7 +245,7 @@ def _timestamps(array: pa.Array) -> pa.Array:
     counts = pc.cast(naive, pa.int64())
     bounds = pc.min_max(counts)
     low, high = bounds["min"].as_py(), bounds["max"].as_py()
-    if low is None or (low >= _FIRST_DAY * _DAY_US and high < _LAST_US):
+    if low is None or (low >= FIRST_DAY * _DAY_US and high < _LAST_US):
         return naive
     return pa.array(
         [None if count is None else _spelled_moment(count) for count in counts.to_pylist()], _TEXT

@@ -8,7 +8,7 @@ it for written.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,8 @@ from rundiff.engine.views import Progress
 from rundiff.errors import DestinationError, DestinationLost, RecordsRefused
 
 __all__ = ["Delivery", "check_watermark", "resume_position"]
+
+_BATCH_BYTES = 128 << 20
 
 
 def check_watermark(
@@ -72,6 +74,14 @@ def resume_position(
     return Position(run=acknowledged.run, sequence=acknowledged.sequence, marker=acknowledged.marker)
 
 
+def _bounded(batch: ChangeBatch) -> Iterator[ChangeBatch]:
+    """Cut a batch of long records into parts of some `_BATCH_BYTES`."""
+    rows, size = batch.records.num_rows, batch.records.nbytes
+    step = max(1, rows * _BATCH_BYTES // size) if size > _BATCH_BYTES else max(1, rows)
+    for offset in range(0, rows, step):
+        yield batch.slice(offset, min(step, rows - offset))
+
+
 @dataclass(slots=True)
 class Delivery:
     """One run's delivery."""
@@ -115,7 +125,8 @@ class Delivery:
         }
         after = start.sequence if start.run == self.run else 0
         size = min(self.batch_size, can.batch_records or self.batch_size)
-        for batch in ahead(change_batches(self.folder, self.run, self.sealed, size, after)):
+        batches = change_batches(self.folder, self.run, self.sealed, size, after)
+        for batch in ahead(part for whole in batches for part in _bounded(whole)):
             self._deliver(replace(batch, sealed_at=self.sealed.at))
             self._acknowledge()
             if self.progress is not None:
