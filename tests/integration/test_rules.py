@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from tests.sqlitefiles import opened
 
@@ -515,6 +516,150 @@ def test_a_deletion_stays_held_when_its_record_is_in_no_write_log(world: World) 
 def broken(rows: list[Row]) -> Iterator[Row]:
     yield from rows
     raise rundiff.SourceError("it broke off")
+
+
+def renamed_rows(count: int = 6) -> list[Row]:
+    return [{"id": row["id"], "value": row["v"], "noisy": row["noisy"]} for row in rows_of(count)]
+
+
+def accept_rename(world: World, key: str | None = None, **names: str) -> None:
+    with world.workspace(key) as workspace:
+        assert workspace.accept_schema("s", renamed=names) == tuple(names.values())
+
+
+def test_a_renamed_field_sends_nothing_and_its_column_is_renamed(world: World) -> None:
+    world.run(rows_of(), delete_after_misses=3)
+    rows = renamed_rows()
+    with pytest.raises(rundiff.PolicyViolation, match="no longer has the field v"):
+        world.run(rows)
+    accept_rename(world, v="value")
+    rows[2]["value"] = "changed"
+    with pytest.raises(rundiff.PolicyViolation, match="Make one full run first"):
+        world.run(rows, scope="incremental")
+    result = world.run(rows[:5], delete_after_misses=3)
+    assert (result.counts.updated, result.counts.unchanged) == (1, 4)
+    assert "the names of value (before: v): other than at run 1" in result.warnings[0]
+    assert world.held == [*rows[:5], {"id": 5, "value": "v5", "noisy": 5}]
+    assert list(world.held[0]) == ["id", "value", "noisy"]
+    # The record that this run did not read, and those that it did.
+    again = world.run(rows, delete_after_misses=3)
+    assert (again.counts.updated, again.counts.unchanged, again.warnings) == (0, 6, ())
+    with world.workspace() as workspace:
+        assert [field.name for field in workspace.schema("s")] == ["id", "noisy", "value"]
+        changes = workspace.history("s", {"id": 2})
+    assert changes[-1].change.changed_fields == ("value",)
+
+
+def test_logs_of_before_a_rename_are_read_by_the_names_of_now(world: World) -> None:
+    """Another rule, a rebuild and a deletion go back to what runs before wrote."""
+    world.run(rows_of())
+    accept_rename(world, v="value")
+    rows = renamed_rows()
+    assert world.counts(rows) == (0, 0, 0, 6)
+    # In the next rule, entries that are not read are signed by the log.
+    assert world.counts(rows[:4], exclude=["noisy"], delete_after_misses=3) == (0, 0, 0, 4)
+    assert world.counts(rows, exclude=["noisy"], delete_after_misses=3) == (0, 0, 0, 6)
+    with world.workspace() as workspace:
+        workspace.rebuild("s")
+    assert world.counts(rows, exclude=["noisy"]) == (0, 0, 0, 6)
+    rows[1]["value"] = "changed"
+    assert world.counts(rows[:5], exclude=["noisy"]) == (0, 1, 1, 4)
+    with world.workspace() as workspace:
+        assert workspace.history("s", {"id": 1})[-1].change.changed_fields == ("value",)
+    [deletes] = (world.folder / "home").glob("syncs/*/log/*/deletes.parquet")
+    assert pq.read_table(deletes).column("data").to_pylist() == [{"id": 5, "value": "v5", "noisy": 5}]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"field_signatures": True}, {"normalize": {"value": "casefold"}}, {"exclude": ["value"]}]
+)
+def test_a_rename_with_other_options(world: World, options: Row) -> None:
+    plain = {name: {"v": "casefold"} if name == "normalize" else value for name, value in options.items()}
+    plain = {name: ["v"] if name == "exclude" else value for name, value in plain.items()}
+    world.run(rows_of(), **plain)
+    accept_rename(world, v="value")
+    assert world.counts(renamed_rows(), **options) == (0, 0, 0, 6)
+    rows = renamed_rows()
+    rows[1]["noisy"] = 99
+    assert world.counts(rows, **options) == (0, 1, 0, 5)
+    assert world.held[1] == rows[1]
+
+
+def test_a_rename_in_a_rotation_of_the_key_and_to_another_type(world: World) -> None:
+    world.key(FIRST)
+    world.run(rows_of())
+    with world.workspace(FIRST) as workspace:
+        assert workspace.accept_schema("s", ["text"], {"noisy": "text"}) == ("text", "text")
+    world.key(SECOND, FIRST)
+    rows = [{"id": n, "v": f"v{n}", "text": str(n)} for n in range(6)]
+    options = {
+        "primary_key": "id",
+        "name": "s",
+        "destination": f"sqlite:///{world.folder / 'd.db'}",
+        "into": "t",
+        "home": world.folder / "home",
+    }
+    result = rundiff.sync(rows, **options)
+    assert (result.counts.updated, result.counts.unchanged) == (0, 6)
+    world.key(SECOND)
+    assert rundiff.sync(rows, **options).counts.unchanged == 6
+
+
+def test_what_was_refused_before_a_rename_is_tried_again_under_the_new_name(world: World) -> None:
+    with opened(world.folder / "d.db") as connection:
+        connection.execute(
+            "CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT CHECK (v <> 'bad'), noisy INTEGER)"
+        )
+    rows = rows_of()
+    rows[3]["v"] = "bad"
+    assert world.run(rows).counts.failed == 1
+    accept_rename(world, v="value")
+    fixed = renamed_rows()
+    assert world.counts(fixed[:3] + fixed[4:], expected_rows=99) == (0, 0, 0, 5)
+    with opened(world.folder / "d.db") as connection:
+        connection.execute("ALTER TABLE t RENAME TO was")
+        connection.execute("CREATE TABLE t AS SELECT * FROM was")
+    with world.workspace() as workspace:
+        assert workspace.retry("s").counts.written == 1
+    assert world.held[3] == {"id": 3, "value": "bad", "noisy": 3}
+
+
+def test_renames_that_can_not_be(world: World) -> None:
+    world.run(rows_of())
+    with world.workspace() as workspace:
+        for names, why in (
+            ({"nosuch": "x"}, "knows no field nosuch"),
+            ({"v": "noisy"}, "noisy is a field by itself"),
+            ({"v": "x", "noisy": "x"}, "x is a field by itself"),
+            ({"id": "key"}, "field of the primary key"),
+        ):
+            with pytest.raises(rundiff.ConfigurationError, match=why):
+                workspace.accept_schema("s", renamed=names)
+    accept_rename(world, v="value")
+    # The source is as it was: nothing is to do yet.
+    assert world.counts(rows_of()) == (0, 0, 0, 6)
+    both = [{**row, "value": row["v"]} for row in rows_of()]
+    with pytest.raises(rundiff.PolicyViolation, match="has both v and value"):
+        world.run(both)
+    with opened(world.folder / "d.db") as connection:
+        connection.execute("ALTER TABLE t ADD COLUMN value TEXT")
+    with pytest.raises(rundiff.DestinationError, match="has both a column v and a column value"):
+        world.run(renamed_rows())
+    with world.workspace() as workspace:
+        assert workspace.accept_schema("s", ["value"]) == ("value",)
+    assert world.counts(both) == (0, 6, 0, 0)
+
+
+def test_a_rename_that_was_cut_off_goes_on(world: World) -> None:
+    """The column was renamed, and the run was not committed."""
+    world.run(rows_of())
+    accept_rename(world, v="value")
+    with opened(world.folder / "d.db") as connection:
+        connection.execute("ALTER TABLE t RENAME COLUMN v TO value")
+    rows = renamed_rows()
+    rows[0]["value"] = "changed"
+    assert world.counts(rows) == (0, 1, 0, 5)
+    assert world.held == rows
 
 
 def test_fields_that_a_policy_refused_are_accepted_once(world: World) -> None:

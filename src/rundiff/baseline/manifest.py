@@ -15,7 +15,7 @@ from rundiff.baseline.segments import SegmentInfo
 from rundiff.errors import BaselineLost
 from rundiff.signing.rule import Form, Rule
 
-__all__ = ["MANIFEST_VERSION", "Cursor", "Manifest", "Memory"]
+__all__ = ["MANIFEST_VERSION", "Cursor", "Manifest", "Memory", "Rename"]
 
 MANIFEST_VERSION = 1
 
@@ -44,6 +44,15 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """How many records the last complete full runs read, oldest first."""
 
 
+class Rename(msgspec.Struct, frozen=True):
+    """A field that got another name."""
+
+    run: int
+    """The run that went over to it; write logs of runs before it have the former one."""
+    old: str
+    new: str
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """One state of a baseline."""
 
@@ -70,6 +79,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Pinned types of all fields."""
     accepted: dict[str, str | None] = {}
     """Fields that the next full run takes as they come, with their types before; None: not known before."""
+    renamed: dict[str, str] = {}
+    """Other names that the next full run may find fields under, by the former ones."""
+    renames: tuple[Rename, ...] = ()
+    """Those that earlier runs went over to, in order."""
     signature_format: int
     signing_key_id: str | None
     invalid_keys: int = 0

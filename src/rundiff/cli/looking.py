@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -125,17 +125,25 @@ def history_command(invocation: Invocation, name: str, key: str) -> None:
 
 @click.command("schema", short_help="List a sync's fields and their pinned types, or accept others.")
 @click.argument("words", nargs=-1, required=True, metavar="NAME | accept NAME [FIELD]...")
+@click.option(
+    "--renamed",
+    multiple=True,
+    metavar="OLD=NEW",
+    help="With accept: a field that the source has under another name now; may be repeated.",
+)
 @common_options()
 @click.pass_obj
-def schema_command(invocation: Invocation, words: Sequence[str]) -> None:
+def schema_command(invocation: Invocation, words: Sequence[str], renamed: Sequence[str]) -> None:
     """List a sync's fields: their pinned types, and whether they are key, compared, excluded or dropped.
 
     `accept NAME [FIELD]...` lets the next full run take fields as they come that are no longer what they were:
     of another type, new or gone. Without FIELD, those that the last run met as such.
     """
     if words[0] == "accept" and len(words) > 1:
-        _accept(invocation, words[1], words[2:])
+        _accept(invocation, words[1], words[2:], dict(map(_rename, renamed)))
         return
+    if renamed:
+        raise click.UsageError("--renamed goes with `accept NAME`.")
     if len(words) > 1:
         raise click.UsageError(f"Give one sync, or `accept {words[0]} FIELD`.")
     name = words[0]
@@ -151,9 +159,16 @@ def schema_command(invocation: Invocation, words: Sequence[str]) -> None:
     invocation.show(schema_table(fields))
 
 
-def _accept(invocation: Invocation, name: str, fields: Sequence[str]) -> None:
+def _rename(text: str) -> tuple[str, str]:
+    old, _, new = text.partition("=")
+    if not old or not new or old == new:
+        raise click.UsageError(f"--renamed takes OLD=NEW, two names of one field; it is {text}.")
+    return old, new
+
+
+def _accept(invocation: Invocation, name: str, fields: Sequence[str], renamed: Mapping[str, str]) -> None:
     with invocation.existing_workspace() as workspace:
-        accepted = workspace.accept_schema(name, fields)
+        accepted = workspace.accept_schema(name, fields, renamed)
     if invocation.as_json:
         invocation.json([{"sync": name, "accepted": list(accepted)}])
         return

@@ -52,6 +52,7 @@ __all__ = [
     "NotWritten",
     "Position",
     "Readable",
+    "Renaming",
     "Target",
 ]
 
@@ -74,6 +75,8 @@ class Capabilities:
     """The most records in one batch; None: as many as `batch_size` says."""
     reads_back: bool = False
     """Keeps `Readable`, too: tells what it holds."""
+    renames: bool = False
+    """Keeps `Renaming`, too: has columns that can get other names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +206,16 @@ class Destination(Protocol):
 
     def close(self) -> None:
         """Let go of all resources."""
+
+
+class Renaming(Destination, Protocol):
+    """A destination with columns, for fields that got other names."""
+
+    def check_renames(self, target: Target, names: Mapping[str, str]) -> None:
+        """Refuse other names, given by the former ones, that the columns can't get; changes nothing."""
+
+    def rename(self, target: Target, names: Mapping[str, str]) -> None:
+        """Give columns other names; those that have them already, or are not there, stay as they are."""
 
 
 class Readable(Destination, Protocol):

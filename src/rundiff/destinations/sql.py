@@ -64,6 +64,7 @@ class SqlDestination:
             upserts=self._mode.one_row,
             wants_previous=self._mode is Mode.APPEND,
             reads_back=True,
+            renames=True,
         )
 
     @property
@@ -217,6 +218,36 @@ class SqlDestination:
             and not connection.rows(f"SELECT 1 FROM {table} WHERE {quote(column.name)} IS NOT NULL LIMIT 1")
         ):
             connection.execute(dialect.retype.format(table=table, column=quote(column.name), type=wanted))
+
+    def check_renames(self, target: Target, names: Mapping[str, str]) -> None:
+        """Refuse a name that another column of the table has."""
+        connection = self._open(create=False)
+        shape = None if connection is None else connection.shape(self._table)
+        fold = self._dialect.fold
+        for old, new in names.items() if shape is not None else ():
+            if (
+                shape is not None
+                and fold(old) != fold(new)
+                and {fold(old), fold(new)} <= shape.columns.keys()
+            ):
+                raise DestinationError(
+                    f'The table "{self._table.name}" in {self._database.address} has both a column {old} and a column '
+                    f"{new}, so the field {old} can't get that name there. Drop or rename one of them, then run again."
+                )
+
+    def rename(self, target: Target, names: Mapping[str, str]) -> None:
+        """Rename columns of the table, if there is one."""
+        self.check_renames(target, names)
+        connection, fold = self._writable(), self._dialect.fold
+        with connection.transaction():
+            shape = connection.shape(self._table)
+            for old, new in names.items() if shape is not None else ():
+                column = shape.columns.get(fold(old)) if shape is not None else None
+                if column is not None and column.name != new:
+                    connection.execute(
+                        f"ALTER TABLE {self._located(connection)} RENAME COLUMN {quote(column.name)} TO {quote(new)}"
+                    )
+        self._writing = None
 
     def claim(self, target: Target, start: Position) -> None:
         """Set this sync's watermark on the table under `target.token`."""

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rundiff.baseline.manifest import Manifest
+from rundiff.baseline.manifest import Manifest, Rename
 from rundiff.baseline.order import SIGNATURE
 from rundiff.baseline.segments import FLAG_UNCERTAIN
 from rundiff.engine.changeset import Findings
@@ -17,6 +17,7 @@ from rundiff.engine.fieldsignatures import in_entries
 from rundiff.engine.former import key_with_id
 from rundiff.engine.forming import preparation_of_form
 from rundiff.engine.previous import rekeyed
+from rundiff.engine.renaming import renamed
 from rundiff.engine.retyping import changed_pins, retyped
 from rundiff.engine.session import Backends
 from rundiff.errors import ConfigurationError
@@ -33,6 +34,9 @@ class Anew:
     backends: Backends
     left: Findings
     rule: Findings | Manifest
+    run: int = 0
+    """The earlier one's number."""
+    renames: tuple[Rename, ...] = ()
 
     @property
     def key(self) -> SigningKey | None:
@@ -45,17 +49,24 @@ class Anew:
         out = [set(side.left_out or ()) for side in (self.left, self.rule)]
         keys = [side.signing_key_id for side in (self.left, self.rule)]
         forms = self.left.form == self.rule.form and out[0] == out[1]
-        return keys[0] == keys[1] and forms and not self._retypes
+        renamed = any(self.run < rename.run for rename in self.renames)
+        return keys[0] == keys[1] and forms and not self._retypes and not renamed
 
     @property
     def _retypes(self) -> dict[str, str]:
-        return changed_pins(self.left.pins, self.rule.pins)
+        pins, now = dict(self.left.pins), self.rule.pins
+        for rename in self.renames:
+            if self.run < rename.run and rename.old in pins:
+                pins[rename.new] = pins.pop(rename.old)
+        return changed_pins(pins, now)
 
     def records(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Sign write records; what can't be signed differs from everything."""
         if self.alike or batch.num_rows == 0:
             return batch
-        key, data = self.key, batch.column("data")
+        key, data = self.key, renamed(batch.column("data"), self.run, self.renames)
+        at = batch.schema.get_field_index("data")
+        batch = batch.set_column(at, "data", data)
         names = [field.name for field in data.type]
         compared = [name for name in names if name not in (self.rule.left_out or ())]
         records = retyped(pa.RecordBatch.from_arrays(data.flatten(), names), self._retypes)
@@ -91,7 +102,7 @@ class Anew:
         return in_entries(table, None)
 
 
-def anew_for(backends: Backends, left: Findings, manifest: Manifest | None) -> Anew | None:
+def anew_for(backends: Backends, left: Findings, run: int, manifest: Manifest | None) -> Anew | None:
     """Give what signs a run's write records as a baseline is signed; None where they are."""
-    anew = None if manifest is None else Anew(backends, left, manifest)
+    anew = None if manifest is None else Anew(backends, left, manifest, run, manifest.renames)
     return None if anew is None or anew.alike else anew

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from msgspec import structs
 
 from rundiff.baseline.baseline import Baseline
-from rundiff.baseline.manifest import Manifest, Memory
+from rundiff.baseline.manifest import Manifest, Memory, Rename
 from rundiff.baseline.merge import entry_shape, merged, with_shape
 from rundiff.baseline.order import argsort, words
 from rundiff.baseline.segments import (
@@ -30,7 +30,7 @@ from rundiff.baseline.segments import (
 )
 from rundiff.durable import write_file
 from rundiff.engine.anew import Anew
-from rundiff.engine.changeset import ChangeSet
+from rundiff.engine.changeset import ChangeSet, Findings
 from rundiff.engine.log import log_type, read_log
 from rundiff.engine.making import Making, signer_of
 from rundiff.errors import BaselineLost
@@ -51,6 +51,7 @@ __all__ = [
     "newer_entries",
     "publish",
     "reflag",
+    "renames_of",
     "renewed_baseline",
 ]
 
@@ -110,6 +111,10 @@ def build_candidate(
         form=findings.form,
         left_out=findings.left_out,
         accepted=_accepted(findings.accepted, baseline.manifest),
+        renamed={}
+        if before is None
+        else {o: n for o, n in before.renamed.items() if o not in findings.renamed},
+        renames=(() if before is None else before.renames) + renames_of(findings, number),
         rekeyed_run=number if findings.rekeyed else rekeyed_run,
         pins=findings.pins,
         signature_format=FORMAT_VERSION,
@@ -127,6 +132,11 @@ def build_candidate(
     )
     publish(store, manifest)
     return manifest
+
+
+def renames_of(findings: Findings, run: int) -> tuple[Rename, ...]:
+    """Give the other names of fields that a run went over to."""
+    return tuple(Rename(run, old, new) for old, new in findings.renamed.items())
 
 
 def _accepted(after: dict[str, str | None] | None, before: Manifest | None) -> dict[str, str | None]:

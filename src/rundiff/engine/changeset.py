@@ -61,6 +61,8 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     """The entries of the baseline before, signed anew, where the run went over to another rule."""
     accepted: dict[str, str | None] | None = None
     """What is still accepted after the run (see `Manifest`); None: as before."""
+    renamed: dict[str, str] = {}
+    """Fields that the run found under other names, which it went over to; by the former ones."""
     drift: tuple[str, ...] = ()
     """Fields with values that don't fit their types."""
     rekeyed: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 
 import pyarrow as pa
 
@@ -11,6 +12,7 @@ from rundiff.baseline.manifest import Manifest
 from rundiff.engine.former import Former, key_with_id
 from rundiff.engine.forming import preparation_of_form
 from rundiff.engine.reading import Read, ReadingRules
+from rundiff.engine.renaming import Renamed, applied
 from rundiff.engine.session import Backends
 from rundiff.errors import ConfigurationError, PolicyViolation
 from rundiff.model import Scope
@@ -50,7 +52,17 @@ def rules_of_run(
         **{name: pin for name, pin in accepted.items() if pin is not None},
     }
     adopt = settings.policies.on_new_field == "adopt"
-    if not differences and not retyped and not adopt:
+    if manifest.renamed and scope is not Scope.FULL:
+        old, new = next(iter(manifest.renamed.items()))
+        raise PolicyViolation(
+            f"sync {settings.name}: {new} was accepted as another name of {old}, and only a full run can go over to "
+            "it. Nothing was read. Make one full run first"
+        )
+    renamed = {
+        new: Renamed(old, None if new in accepted else manifest.pins[old])
+        for old, new in manifest.renamed.items()
+    }
+    if not differences and not retyped and not renamed and not adopt:
         return rules
     blind = False
     try:
@@ -68,8 +80,9 @@ def rules_of_run(
         blind=blind,
         key=key_with_id(backends, manifest.signing_key_id),
         retyped=retyped,
+        renamed=renamed,
         adopt=adopt,
-        whole=bool(differences or retyped),
+        whole=bool(differences or retyped or renamed),
         differences=tuple(differences),
         twice=scope is Scope.FULL,
     )
@@ -147,6 +160,8 @@ class Settled:
     """New fields that a full run is still to judge; they get no pin, so that they stay new until then."""
     retyped: frozenset[str] = frozenset()
     """Fields that have other types from now on."""
+    renamed: dict[str, str] = dataclass_field(default_factory=dict)
+    """Fields that have other names from now on, by the former ones."""
 
 
 def settle_rule(
@@ -160,6 +175,9 @@ def settle_rule(
     key, form, former = rules.signing_key, rules.preparation.form, rules.former
     if former is not None and former.twice and manifest is not None:
         _refuse_misfits(read, manifest, settings, former)
+    over = renamed_by(read, former)
+    if manifest is not None:
+        _refuse_both(read, manifest, settings)
     fields = _settled_fields(read, manifest, settings, rules, warnings)
     rule = Rule(fields=fields, form=form, signing_key_id=None if key is None else key.id)
     pins = {**(manifest.pins if manifest is not None else {}), **read.pins}
@@ -171,7 +189,8 @@ def settle_rule(
             warnings.append(
                 f"the source has nothing at {', '.join(astray)}, which normalize, exclude or include names"
             )
-    known = dict.fromkeys([*({} if manifest is None else manifest.pins), *read.fields])
+    before = [] if manifest is None else [name for name in manifest.pins if name not in over]
+    known = dict.fromkeys([*before, *read.fields])
     compared = set(rules.compared(list(known)))
     if manifest is not None and former is not None and (differences := former.named(read.fields)):
         words = ", ".join(differences)
@@ -186,7 +205,23 @@ def settle_rule(
     if manifest is not None and former is not None and former.adopt and not former.twice:
         waiting = frozenset(_new(read, manifest, rules))
     retyped = frozenset(former.retyped) if former is not None and former.twice else frozenset()
-    return Settled(rule, tuple(name for name in known if name not in compared), waiting, retyped)
+    return Settled(rule, tuple(name for name in known if name not in compared), waiting, retyped, over)
+
+
+def renamed_by(read: Read, former: Former | None) -> dict[str, str]:
+    """Give the fields that a reading found under other names, by the former ones."""
+    return {} if former is None or not former.twice else applied(former.renamed, read.fields)
+
+
+def _refuse_both(read: Read, manifest: Manifest, settings: SyncSettings) -> None:
+    for old, new in manifest.renamed.items():
+        if old in read.fields and new in read.fields:
+            raise _violation(
+                [new],
+                f"sync {settings.name}: the source has both {old} and {new}, which was accepted as another name of "
+                f"{old}. Nothing was written. Leave one of them out of the source; or `rundiff schema accept "
+                f"{settings.name} {new}`, which takes it for a new field",
+            )
 
 
 def _refuse_globs(settings: SyncSettings, names: Sequence[str], astray: Sequence[str]) -> None:
@@ -220,13 +255,14 @@ def _settled_fields(
         return tuple(now)
     if not read.fields or read.valid == 0:
         return manifest.fields
-    wanted = set(rules.compared(manifest.fields))
+    over = renamed_by(read, rules.former)
+    wanted = set(rules.compared([name for name in manifest.fields if name not in over]))
     dropped = [
         name
         for name in manifest.fields
         if name not in read.fields and name in wanted and name in manifest.pins
     ]
-    new = _new(read, manifest, rules)
+    new = [name for name in _new(read, manifest, rules) if name not in over.values()]
     policies, accepted = settings.policies, manifest.accepted
     if policies.on_dropped_field == "fail" and (gone := [name for name in dropped if name not in accepted]):
         raise _violation(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from rundiff.destinations.contract import Destination, Target
 from rundiff.engine.changeset import Aside, ChangeSet, Findings
 from rundiff.engine.comparing import Comparing, Found, complete_renewed, find_changes, prefetch_previous
 from rundiff.engine.deletions import Looked, find_deletions, keep_entries
-from rundiff.engine.drift import Settled, rules_of_run, settle_rule
+from rundiff.engine.drift import Settled, renamed_by, rules_of_run, settle_rule
 from rundiff.engine.fieldsignatures import regained, signatures_in_run
 from rundiff.engine.figures import figures_of
 from rundiff.engine.judging import (
@@ -30,14 +30,15 @@ from rundiff.engine.judging import (
     reach_with_fields,
     watch_of,
 )
+from rundiff.engine.known import known_fields, known_pins
 from rundiff.engine.log import DELETES
 from rundiff.engine.lost import Lost, refusal
 from rundiff.engine.previous import LogKeys, PreviousRecords, logs_of
 from rundiff.engine.proving import incomplete_reasons, odd_words
 from rundiff.engine.reading import SAMPLES, Read, ReadingRules, read_all
-from rundiff.engine.refusing import refuse_guarded
+from rundiff.engine.refusing import refuse_guarded, refuse_names
+from rundiff.engine.renaming import renames_now
 from rundiff.engine.renewing import Renewed
-from rundiff.engine.retyping import changed_pins
 from rundiff.engine.scoping import cursor_value, reach_of
 from rundiff.engine.session import Backends
 from rundiff.engine.spool import Spool
@@ -120,12 +121,7 @@ class Finder:
             self._refuse_unsettled(renewed, reasons)
             warnings += complete_renewed(work, spool, renewed, rules)
         found = find_changes(work, spool, read)
-        if spool.rows:
-            # Refused here, before anything is written, and not in the middle of a delivery.
-            self.destination.check(
-                self.target,
-                {f.name: f.type for f in spool.data_type if not pa.types.is_null(work.fields[f.name])},
-            )
+        self._refuse_unfit(work, spool, settled)
         whole = work.absence and course.reach.scope is Scope.FULL
         find_deletions(work, found, started.stale if whole else None)
         figures = figures_of(course, work, read, found)
@@ -179,16 +175,18 @@ class Finder:
         read, rules, renewed = reading
         settings, started, baseline = self.settings, self.started, self.started.baseline
         manifest, sync_id = baseline.manifest, started.sync_id
+        over = renamed_by(read, rules.former)
         previous = PreviousRecords(
             logs_of(self.backends.log, sync_id) if sync_id else lambda _run, _keys: self.folder / "none",
             # That of the baseline, by whose signatures records are asked for.
             LogKeys(
                 rules.signing_key if rules.former is None else rules.former.key,
                 0 if manifest is None else manifest.rekeyed_run,
+                renames_now(manifest, over),
             ),
             deletes=started.stale is not None,
         )
-        retypes = {} if rules.former is None else changed_pins(rules.former.retyped, read.pins)
+        retypes = {} if rules.former is None else rules.former.retypes(read.pins)
         assert self.seen is not None  # noqa: S101 -- set by the only caller
         found = started.state is BaselineState.FOUND
         return Comparing(
@@ -198,7 +196,7 @@ class Finder:
                 tuple(dict.fromkeys([*rule.fields, *_compared_before(manifest, rules)])),
                 rules.preparation,
             ),
-            fields=_fields(read, {} if manifest is None else manifest.pins),
+            fields=known_fields(read, {} if manifest is None else manifest.pins, over),
             baseline=baseline,
             seen=self.seen,
             previous=previous,
@@ -253,7 +251,7 @@ class Finder:
         request = ReadRequest(
             options=options,
             primary_key=self.settings.primary_key,
-            pins=None if manifest is None else _pins(manifest, reach.scope),
+            pins=None if manifest is None else known_pins(manifest, reach.scope),
             ended_with_newline=None if manifest is None else manifest.ends_with_newline,
             newlines={} if manifest is None else manifest.newlines,
             scope=reach.scope,
@@ -278,6 +276,15 @@ class Finder:
                 f"{read.samples['invalid_keys'][0]}, and on_invalid_key is fail. Nothing was written"
             )
         return read
+
+    def _refuse_unfit(self, work: Comparing, spool: Spool, settled: Settled) -> None:
+        """Refuse what the destination can't take before anything is written, and not in the middle of a delivery."""
+        if spool.rows:
+            self.destination.check(
+                self.target,
+                {f.name: f.type for f in spool.data_type if not pa.types.is_null(work.fields[f.name])},
+            )
+        refuse_names(self.destination, self.target, settled.renamed)
 
     def _refuse_lost(self) -> None:
         name = self.settings.name
@@ -312,11 +319,11 @@ class Finder:
             )
         if reasons and started.state is BaselineState.FOUND:
             warnings.append("the reading was not complete, so nothing is deleted: " + "; ".join(reasons))
-        before = {} if manifest is None else _pins(manifest, self._course().reach.scope)
+        before = {} if manifest is None else known_pins(manifest, self._course().reach.scope)
         # Pins that records did not fit, such as a mistaken --types, are not to stick.
         pins = {**read.pins, **before} if read.unreadable else {**before, **read.pins}
         pins.update({name: read.pins[name] for name in settled.retyped if name in read.pins})
-        pins = {name: pin for name, pin in pins.items() if name not in settled.waiting}
+        pins = {n: pin for n, pin in pins.items() if n not in settled.waiting and n not in settled.renamed}
         aside = list(found.aside)
         aside += [
             Aside("the record has no valid key (on_invalid_key = quarantine)", text) for text in read.invalid
@@ -340,6 +347,7 @@ class Finder:
             form=settled.rule.form,
             left_out=settled.left_out,
             accepted={} if self._course().reach.scope is Scope.FULL else None,
+            renamed=settled.renamed,
             drift=tuple(read.misfits),
             pins=pins,
             complete=not reasons,
@@ -379,21 +387,6 @@ class Finder:
             self.backends.progress(Progress(phase=phase, done=done))
 
 
-def _pins(manifest: Manifest, scope: Scope) -> dict[str, str]:
-    """Give the types that a run reads by: a full one takes accepted fields as they come."""
-    accepted = manifest.accepted if scope is Scope.FULL else {}
-    return {name: pin for name, pin in manifest.pins.items() if name not in accepted}
-
-
 def _compared_before(manifest: Manifest | None, rules: ReadingRules) -> tuple[str, ...]:
     """Give the fields that were compared, or would be by now: the source may have lost them."""
     return () if manifest is None else (*manifest.fields, *rules.compared(list(manifest.pins)))
-
-
-def _fields(read: Read, before: Mapping[str, str]) -> dict[str, pa.DataType]:
-    """Give all fields with their pinned types, those of earlier readings included."""
-    from rundiff.sources.pins import arrow_type_of
-
-    pins = {**before, **read.pins}
-    names = dict.fromkeys([*read.fields, *pins])
-    return {name: arrow_type_of(pins[name]) if name in pins else pa.null() for name in names}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from rundiff.engine.renaming import Renamed, applied
+from rundiff.engine.retyping import changed_pins
 from rundiff.engine.session import Backends
 from rundiff.errors import ConfigurationError
 from rundiff.signing import SigningKey
@@ -35,6 +37,8 @@ class Former:
     key: SigningKey | None
     retyped: Mapping[str, str] = field(default_factory=dict)
     """The types that fields had before which now come as they are."""
+    renamed: Mapping[str, Renamed] = field(default_factory=dict)
+    """Fields that may come under other names, by the new ones."""
     adopt: bool = False
     """Whether fields that are new take part in the comparison only from now on."""
     blind: bool = False
@@ -49,12 +53,29 @@ class Former:
     def named(self, fields: Collection[str]) -> tuple[str, ...]:
         """Say what is other than it was, in words for messages; of the types, only those of `fields`."""
         retyped = [name for name in self.retyped if name in fields]
-        return (*self.differences, f"the types of {', '.join(retyped)}") if retyped else self.differences
+        names = [
+            f"{new} (before: {old})" for old, new in applied(self.renamed, dict.fromkeys(fields)).items()
+        ]
+        words = [f"the names of {', '.join(names)}"] if names else []
+        words += [f"the types of {', '.join(retyped)}"] if retyped else []
+        return (*self.differences, *words)
+
+    def retypes(self, pins: Mapping[str, str]) -> dict[str, str]:
+        """Give the types of now, of `pins`, of fields that had other ones."""
+        before = {new: one.pin for new, one in self.renamed.items() if one.pin is not None}
+        return changed_pins({**before, **self.retyped}, pins)
+
+    def names(self, names: Sequence[str]) -> list[str]:
+        """Give the names that fields of a batch had before."""
+        here = {one.old: new for new, one in self.renamed.items() if new in names and one.old not in names}
+        back = {new: old for old, new in here.items()}
+        return [back.get(name, name) for name in names]
 
     def typed(self, records: pa.RecordBatch) -> tuple[pa.RecordBatch, Flags | None]:
-        """Give records with the types of before, and mark those with values that had none."""
+        """Give records with the types and names of before, and mark those with values that had none."""
         astray = np.full(records.num_rows, self.blind, dtype=np.bool_)
-        for name, pin in self.retyped.items():
+        pins = {new: one.pin for new, one in self.renamed.items() if one.pin is not None}
+        for name, pin in {**pins, **self.retyped}.items():
             at = records.schema.get_field_index(name)
             if at < 0:
                 continue
@@ -62,6 +83,7 @@ class Former:
             records = records.set_column(at, name, column)
             if misfit is not None:
                 astray |= misfit
+        records = records.rename_columns(self.names(records.schema.names)) if self.renamed else records
         return records, astray if astray.any() else None
 
     def compared(self, names: Iterable[str], asked: Collection[str]) -> list[str]:

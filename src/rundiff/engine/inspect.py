@@ -24,6 +24,7 @@ from rundiff.engine.log import CREATES, DELETES, FILES, UPDATES, read_log
 from rundiff.engine.previous import LogKeys, PreviousRecords, logs_of, rekeyed
 from rundiff.engine.reading import SAMPLES
 from rundiff.engine.records import values
+from rundiff.engine.renaming import renames_now
 from rundiff.engine.report import failed_result, result_from_json
 from rundiff.engine.session import Backends, StoredDestination
 from rundiff.engine.views import Change, FieldSchema, HeldSet, HistoryEntry, RunView, SyncView
@@ -311,7 +312,8 @@ def plan_sample(backends: Backends, changes: ChangeSet, sync: StoredSync | None)
     manifest, findings = None if sync is None else current_manifest(backends, sync), changes.findings
     # Those of a run under another key know no record by the signatures of the plan.
     since = sys.maxsize if findings.rekeyed else 0 if manifest is None else manifest.rekeyed_run
-    keys = LogKeys(key_with_id(backends, findings.signing_key_id), since)
+    key = key_with_id(backends, findings.signing_key_id)
+    keys = LogKeys(key, since, renames_now(manifest, findings.renamed))
     previous = PreviousRecords(logs_of(backends.log, sync.sync_id if sync else ""), keys)
     for path, action in (
         (changes.creates, Action(changes.findings.new_action)),

@@ -19,10 +19,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rundiff.baseline.columns import conform, is_flat, unify_types
+from rundiff.baseline.manifest import Rename
 from rundiff.baseline.order import Words, argsort, as_signatures, prefixes, rows_equal, words
 from rundiff.database.logs import WriteLog
 from rundiff.engine.changeset import META
 from rundiff.engine.log import CREATES, DELETES, UPDATES
+from rundiff.engine.renaming import renamed, renamed_type
 from rundiff.signing import SigningKey, sign, signer_name
 from rundiff.signing.preparing import Preparation
 
@@ -55,6 +57,8 @@ class LogKeys:
     key: SigningKey | None
     since: int
     """The logs of runs before this one may be under other signing keys."""
+    renames: tuple[Rename, ...] = ()
+    """Fields whose former names are in the logs of runs before."""
 
     def other(self, folder: Path) -> bool:
         """Say whether a write log is under another key."""
@@ -111,7 +115,7 @@ class PreviousRecords:
                 known = unify_types(known, pq.read_schema(path).field("data").type)
             except _UNREADABLE as error:
                 self._damage(path, error)
-        return known
+        return renamed_type(known, run, self._keys.renames)
 
     def prefetch(self, signatures: pa.Array, written_run: npt.NDArray[np.int64]) -> pa.DataType:
         """Read the data of these records now, in one pass over their logs; `fetch` then finds it here.
@@ -177,7 +181,7 @@ class PreviousRecords:
                     self._damage(path, error)
                     continue
                 for found, data in matches:
-                    parts.append(conform(data, kind))
+                    parts.append(conform(renamed(data, run, self._keys.renames), kind))
                     places.append(rows[found])
         if not parts:
             return pa.nulls(len(signatures), kind)

@@ -94,7 +94,7 @@ class ReadingRules:
             return None
         names = records.schema.names
         asked = self.asked(names)
-        former = self.former.compared(names, asked)
+        former = self.former.compared(self.former.names(names), asked)
         # A field that is null changes no signature.
         other = [name for name in asked if name not in former and records.column(name).is_valid().true_count]
         return former if self.former.whole or other else None

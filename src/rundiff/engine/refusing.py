@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 from rundiff.compare.guards import Verdict
-from rundiff.destinations.contract import Destination, Target
+from rundiff.destinations.contract import Destination, Renaming, Target
 from rundiff.engine.log import read_log
 from rundiff.engine.reading import SAMPLES, key_texts
 from rundiff.engine.records import values
 from rundiff.errors import DestinationError, PolicyViolation
 from rundiff.settings import SyncSettings
 
-__all__ = ["refuse_guarded", "refuse_unready"]
+__all__ = ["refuse_guarded", "refuse_names", "refuse_unready"]
 
 
 def refuse_guarded(settings: SyncSettings, verdict: Verdict, deletes: Path) -> None:
@@ -28,6 +30,12 @@ def refuse_guarded(settings: SyncSettings, verdict: Verdict, deletes: Path) -> N
         f"sync {settings.name}: {reason}{keys}; on_guard is fail. Nothing was written. Mend the source, "
         "or run with --on-guard hold_deletes to look at the changes and approve them"
     )
+
+
+def refuse_names(destination: Destination, target: Target, names: Mapping[str, str]) -> None:
+    """Check that columns can get other names, before anything is written; raises `DestinationError`."""
+    if names and destination.capabilities.renames:
+        cast("Renaming", destination).check_renames(target, names)
 
 
 def refuse_unready(destination: Destination, target: Target) -> None:

@@ -111,7 +111,8 @@ def _known(session: Session, settings: SyncSettings, destination: Readable) -> K
         signing_key=key,
         preparation=_preparation(manifest.form, settings),
         previous=PreviousRecords(
-            logs_of(session.backends.log, session.sync.sync_id), LogKeys(key, manifest.rekeyed_run)
+            logs_of(session.backends.log, session.sync.sync_id),
+            LogKeys(key, manifest.rekeyed_run, manifest.renames),
         ),
         destination=destination,
         target=session.target,

@@ -17,7 +17,7 @@ from rundiff.baseline.segments import Segment, entries, write_segment
 from rundiff.database.contract import StoredRun
 from rundiff.destinations.contract import Position
 from rundiff.engine.anew import Anew
-from rundiff.engine.candidate import newer_entries, publish
+from rundiff.engine.candidate import newer_entries, publish, renames_of
 from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.former import key_with_id
 from rundiff.engine.log import DELETES, read_log
@@ -55,8 +55,11 @@ def rebuild(session: Session) -> Manifest:
                 f"Run with --on-lost-baseline rebaseline or resend instead"
             )
     changes = [ChangeSet.load(session.log(run.run)) for run in runs]
+    renames = tuple(
+        one for run, last in zip(runs, changes, strict=True) for one in renames_of(last.findings, run.run)
+    )
     for run, last in zip(runs, changes, strict=True):
-        number, anew = run.run, Anew(backends, last.findings, changes[-1].findings)
+        number, anew = run.run, Anew(backends, last.findings, changes[-1].findings, run.run, renames)
         if last.findings.rekeyed:
             rekeyed_run = number
         memory = last.findings.memory or memory
@@ -92,6 +95,7 @@ def rebuild(session: Session) -> Manifest:
         form=findings.form,
         left_out=findings.left_out,
         rekeyed_run=rekeyed_run,
+        renames=renames,
         pins=findings.pins,
         signature_format=FORMAT_VERSION,
         signing_key_id=findings.signing_key_id,

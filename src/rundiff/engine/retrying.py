@@ -178,6 +178,7 @@ def _findings(execution: Execution, last_run: int, counts: list[int]) -> Any:
         signing_key_id=manifest.signing_key_id,
         renewed=None,
         rekeyed=False,
+        renamed={},
         pins=manifest.pins,
         ends_with_newline=manifest.ends_with_newline,
     )
@@ -191,7 +192,9 @@ def _failed_records(
     for number in sorted({failure.run for failure in failures}):
         run = database.run(sync_id, number)
         assert run is not None and run.sealed is not None  # noqa: S101, PT018 -- `_sendable` saw to it
-        anew = anew_for(session.backends, ChangeSet.load(session.log(number)).findings, baseline.manifest)
+        anew = anew_for(
+            session.backends, ChangeSet.load(session.log(number)).findings, number, baseline.manifest
+        )
         wanted = np.array(sorted(f.sequence for f in failures if f.run == number))
         for batch in change_batches(session.log(number), number, run.sealed, _READ_ROWS):
             inside = wanted[(wanted >= batch.first_sequence) & (wanted <= batch.last_sequence)]

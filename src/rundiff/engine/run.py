@@ -11,14 +11,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from msgspec import structs
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.manifest import Manifest
 from rundiff.database.contract import Acknowledged, Failure, Held, Sealed, StoredRun, StoredSync
-from rundiff.destinations.contract import Position
+from rundiff.destinations.contract import Position, Renaming
 from rundiff.engine.candidate import build_candidate, compact, digest_of, keep_renewed
 from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.deletions import Looked
@@ -175,6 +175,8 @@ class Execution:
                 session.sync = structs.replace(self._sync, established=True)
                 session.backends.database.set_sync(session.sync, session.token)
             self._store(status=RunStatus.DELIVERING)
+        if changes.findings.renamed and session.destination.capabilities.renames:
+            cast("Renaming", session.destination).rename(session.target, changes.findings.renamed)
         if sealed.total == 0 and not sealed.forget:
             return None
         delivery = Delivery(

@@ -285,15 +285,14 @@ class Workspace:
         with self._take(name, None) as session:
             return rebuild(session).live
 
-    def accept_schema(self, name: str, fields: Sequence[str] = ()) -> tuple[str, ...]:
-        """Let the next full run take fields as they come: retyped, new or gone; gives their names.
-
-        Without `fields`, those that the last run met as such.
-        """
+    def accept_schema(
+        self, name: str, fields: Sequence[str] = (), renamed: Mapping[str, str] | None = None
+    ) -> tuple[str, ...]:
+        """Let the next full run take fields as they come, `renamed` ones too; see `accept_fields`."""
         from rundiff.engine.accepting import accept_fields
 
         with self._take(name, None) as session:
-            return accept_fields(session, fields)
+            return accept_fields(session, fields, renamed)
 
     def _take(self, name: str, destination: Destination | None) -> Session:
         from rundiff.engine.session import Session

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
+import pytest
 
 from rundiff.destinations.contract import Destination
+from rundiff.errors import DestinationError
 from rundiff.testing.batches import change_batch
 from rundiff.testing.harness import Harness, Trial
 
@@ -67,6 +71,26 @@ class Tables(Trial):
         at = destination.deliver(self.target, self.new(destination, rows), self.begin(destination, rows))
         destination.deliver(self.target, change_batch([{"id": 1, "v": 5}], "update", first=2), at)
         assert self.by_id(harness)[1] == {"id": 1, "v": 5, "w": 2}
+
+    def test_columns_get_other_names(self, harness: Harness, destination: Destination) -> None:
+        """Their values stay; a second time, or without such a column, nothing happens."""
+        self.need(destination, "renames")
+        there: Any = destination
+        rows = [{"id": 1, "v": 1, "w": "a"}, {"id": 2, "v": 2, "w": "b"}]
+        there.check_renames(self.target, {"v": "New Name"})
+        at = there.deliver(self.target, self.new(there, rows), self.begin(there, rows))
+        for _ in range(2):
+            there.check_renames(self.target, {"v": "New Name", "gone": "come"})
+            there.rename(self.target, {"v": "New Name", "gone": "come"})
+        again = [{"id": 2, "New Name": 5, "w": "B"}]
+        there.deliver(self.target, change_batch(again, "update", first=3), at)
+        assert self.by_id(harness) == {
+            1: {"id": 1, "New Name": 1, "w": "a"},
+            2: {"id": 2, "New Name": 5, "w": "B"},
+        }
+        for step in (there.check_renames, there.rename):
+            with pytest.raises(DestinationError, match="both a column w and a column New Name"):
+                step(self.target, {"w": "New Name"})
 
     def test_tables_of_keys_alone(self, harness: Harness, destination: Destination) -> None:
         """A source may have no fields but its key."""

@@ -1,0 +1,29 @@
+"""What is known of fields before and after a reading: their pinned types."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import pyarrow as pa
+
+from rundiff.baseline.manifest import Manifest
+from rundiff.engine.reading import Read
+from rundiff.model import Scope
+from rundiff.sources.pins import arrow_type_of
+
+__all__ = ["known_fields", "known_pins"]
+
+
+def known_pins(manifest: Manifest, scope: Scope) -> dict[str, str]:
+    """Give the types that a run reads by: a full one takes accepted fields as they come."""
+    accepted = manifest.accepted if scope is Scope.FULL else {}
+    renamed = manifest.renamed if scope is Scope.FULL else {}
+    pins = {**manifest.pins, **{new: manifest.pins[old] for old, new in renamed.items()}}
+    return {name: pin for name, pin in pins.items() if name not in accepted}
+
+
+def known_fields(read: Read, before: Mapping[str, str], over: Collection[str]) -> dict[str, pa.DataType]:
+    """Give all fields with their pinned types, those of earlier readings included; not the former names in `over`."""
+    pins = {name: pin for name, pin in {**before, **read.pins}.items() if name not in over}
+    names = dict.fromkeys([*read.fields, *pins])
+    return {name: arrow_type_of(pins[name]) if name in pins else pa.null() for name in names}
