@@ -269,7 +269,8 @@ def _settled_fields(
             gone,
             f"sync {settings.name}: the source no longer has the field{'s' * (len(gone) > 1)} "
             f"{', '.join(gone)}. Nothing was written. Mend the source, or run with --on-dropped-field "
-            "update to write all records without it; a table's column stays, and its values become null",
+            "update to write all records without it; a table's column stays, and its values become null. If it has "
+            f"another name now, `rundiff schema accept {settings.name} --renamed {gone[0]}=NAME`",
         )
     if policies.on_new_field == "fail" and (come := [name for name in new if name not in accepted]):
         raise _violation(
