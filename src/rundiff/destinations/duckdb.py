@@ -36,6 +36,9 @@ _STAGE = '"temp"."main"."_rundiff_stage"'
 _MERGED = '"temp"."main"."_rundiff_merged"'
 _ARRIVED = "_rundiff_arrived"
 _READ_ROWS = 65_536
+_ROW_GROUP = 122_880
+"""Rows that DuckDB keeps together. Rows that fill whole ones are written once: in batches of 131,072, loading 1 million
+took twice the processor time, and the file was nearly twice as large."""
 
 _IN_PLACE = ("UPDATE {table} AS _rundiff_t SET {sets} FROM {stage} AS _rundiff_s WHERE {join}",)
 _REWRITE = (
@@ -85,6 +88,7 @@ DIALECT = Dialect(
     # Without one: its index made loads 1.3 to 1.7 times slower and would forbid rewriting rows (above).
     # The watermark already sees to it that each change lands once.
     primary_key=False,
+    batch_records=_ROW_GROUP,
     retype="ALTER TABLE {table} ALTER COLUMN {column} SET DATA TYPE {type}",
     type_for=type_for,
     holds=holds,

@@ -63,6 +63,7 @@ class SqlDestination:
             # A record that is sent again would be one more version of it.
             upserts=self._mode.one_row,
             wants_previous=self._mode is Mode.APPEND,
+            batch_records=self._dialect.batch_records,
             reads_back=True,
             renames=True,
         )

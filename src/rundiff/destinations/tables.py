@@ -154,6 +154,8 @@ class Dialect:
     """The condition that two values of a column that is not `exact` are the same, byte by byte (template)."""
     direct: bool = False
     """Whether new rows are first written straight into a table whose key is unique, under a savepoint."""
+    batch_records: int | None = None
+    """The most records that are best written at a time; None: as many as come."""
     rehearses: bool = False
     """Whether a temporary table shows what the database thinks of fields, before anything is read."""
 

@@ -150,7 +150,10 @@ def _json_text(array: pa.Array) -> pa.Array:
 def change_batches(
     folder: Path, run: int, sealed: Sealed, size: int, after: int = 0
 ) -> Iterator[ChangeBatch]:
-    """Read a run's log in the order of its sequences, from the one after `after`."""
+    """Read a run's log in the order of its sequences, from the one after `after`.
+
+    All batches have `size` records but the last of each action.
+    """
     offset = 0
     for name, rows, action in (
         (DELETES, sealed.deletes, Action.DELETE),
@@ -159,7 +162,7 @@ def change_batches(
     ):
         if rows and after < offset + rows:
             sequence = offset + 1
-            for batch in read_log(folder / name, size):
+            for batch in _of_size(read_log(folder / name, size), size):
                 last = sequence + batch.num_rows - 1
                 if last > after:
                     skip = max(0, after + 1 - sequence)
@@ -173,3 +176,23 @@ def change_batches(
             if sequence != offset + rows + 1:
                 raise unreadable(folder / name, ValueError(f"{rows:,} records expected"))
         offset += rows
+
+
+def _of_size(batches: Iterator[pa.RecordBatch], size: int) -> Iterator[pa.RecordBatch]:
+    """Put batches of at most `size` records together to such of exactly `size`; the last has what is left."""
+    parts: list[pa.RecordBatch] = []
+    waiting = 0
+    for batch in batches:
+        lacking = size - waiting
+        parts.append(batch.slice(0, lacking))
+        waiting += batch.num_rows
+        if waiting >= size:
+            yield _joined(parts)
+            waiting -= size
+            parts = [batch.slice(lacking)] if waiting else []
+    if parts:
+        yield _joined(parts)
+
+
+def _joined(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return parts[0] if len(parts) == 1 else pa.concat_batches(parts)

@@ -1,0 +1,54 @@
+"""Reading the write log back in batches of one size, however it is cut into row groups."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from rundiff.baseline.order import SIGNATURE
+from rundiff.database.contract import Sealed
+from rundiff.engine.log import CREATES, DELETES, LogWriter, change_batches, log_schema
+
+ID = pa.struct([("id", pa.int64())])
+
+
+def records(numbers: range) -> pa.RecordBatch:
+    ids = pa.StructArray.from_arrays([pa.array(numbers, pa.int64())], names=["id"])
+    signatures = pa.array([number.to_bytes(32) for number in numbers], SIGNATURE)
+    changed = pa.nulls(len(numbers), pa.list_(pa.string()))
+    return pa.RecordBatch.from_arrays([signatures, signatures, ids, ids, changed], schema=log_schema(ID, ID))
+
+
+@pytest.mark.parametrize(
+    ("size", "creates"),
+    [(1, [1] * 17), (4, [4, 4, 4, 4, 1]), (5, [5, 5, 5, 2]), (7, [7, 7, 3]), (17, [17]), (100, [17])],
+)
+def test_batches_have_one_size_over_row_groups(tmp_path: Path, size: int, creates: list[int]) -> None:
+    with LogWriter(tmp_path / DELETES) as writer:
+        writer.write(records(range(2)))
+    with LogWriter(tmp_path / CREATES) as writer:
+        for part in (range(2, 7), range(7, 8), range(8, 14), range(14, 19)):
+            writer.write(records(part))
+    sealed = Sealed(
+        deletes=2,
+        updates=0,
+        creates=17,
+        new_action="insert",
+        manifest="m",
+        generation=1,
+        start_run=0,
+        start_sequence=0,
+    )
+    for after in range(20):
+        batches = list(change_batches(tmp_path, 1, sealed, size, after))
+        read = [(b.first_sequence + i, id_) for b in batches for i, id_ in enumerate(ids(b.records))]
+        assert read == [(number + 1, number) for number in range(after, 19)]
+        if after == 2:
+            assert [batch.records.num_rows for batch in batches] == creates
+
+
+def ids(batch: pa.RecordBatch) -> list[int]:
+    found: list[int] = batch.column("data").field("id").to_pylist()
+    return found
