@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from rundiff.signing import mixed
 from rundiff.signing import normalised as scalar
 from rundiff.signing.arrow import encode_values
+from rundiff.signing.jsontext import encode_texts
 from rundiff.signing.paths import ITEMS, Parts, Selection, inner_paths
 from rundiff.signing.reference import NULL
-from rundiff.signing.reference import encode as encode_value
 
 __all__ = [
     "at_path",
@@ -165,16 +165,9 @@ def from_json(array: pa.Array) -> pa.Array:
     """Read JSON text into `rundiff.cbor` values; text that is no JSON becomes binary, which JSON has none of."""
     texts = array.storage if isinstance(array.type, pa.BaseExtensionType) else array
     different = texts.cast(pa.large_binary()).dictionary_encode()
-    encodings = [_encoded_json(text) for text in different.dictionary.to_pylist()]
+    encodings = encode_texts(different.dictionary.to_pylist())
     made = pa.array([None if item == NULL else item for item in encodings], pa.binary())
     return pa.ExtensionArray.from_storage(mixed.MixedType(), made.take(different.indices))
-
-
-def _encoded_json(text: bytes) -> bytes:
-    try:
-        return scalar.encoded_json(text.decode())
-    except (ValueError, ArithmeticError, RecursionError):
-        return encode_value(text)
 
 
 def unordered(array: pa.Array, *, deep: bool) -> pa.Array:
