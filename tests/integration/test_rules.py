@@ -487,14 +487,29 @@ def test_types_that_stay_the_same_are_no_change(world: World, tmp_path: Path, ki
         assert world.run(source, **options).counts.created == expected
 
 
-def test_a_rebuilt_baseline_is_signed_by_the_types_of_now(world: World, tmp_path: Path) -> None:
+def test_another_rule_after_a_type_was_accepted_sends_nothing(world: World, tmp_path: Path) -> None:
+    """Its records were not written since, so the log has them in their former type."""
     source, common, destination = accept_text(world, tmp_path)
+    rundiff.sync(source, destination=destination, **common)
+    result = rundiff.sync(source, destination=destination, **common, exclude=["v"])
+    assert (result.counts.updated, result.counts.unchanged) == (0, 3)
+    csv(tmp_path / "s.csv", "id,code,v\n1,10,a\n2,A7,b\n3,30,c\n4,2.5,again\n")
+    back = rundiff.sync(source, destination=destination, **common, exclude=["v"])
+    assert (back.counts.updated, back.counts.unchanged) == (0, 4)
+
+
+@pytest.mark.parametrize("singly", [False, True])
+def test_a_rebuilt_baseline_is_signed_by_the_types_of_now(world: World, tmp_path: Path, singly: bool) -> None:
+    source, common, destination = accept_text(world, tmp_path, field_signatures=singly)
     rundiff.sync(source, destination=destination, **common)
     with world.workspace() as workspace:
         workspace.rebuild("s")
     csv(tmp_path / "s.csv", "id,code,v\n1,10,a\n2,A7,b\n3,30,c\n4,2.5,again\n")
     back = rundiff.sync(source, destination=destination, **common)
     assert (back.counts.updated, back.counts.unchanged) == (0, 4)
+    csv(tmp_path / "s.csv", "id,code,v\n1,10,A\n2,A7,B\n3,30,C\n4,2.5,D\n")
+    rundiff.sync(source, destination=destination, **common)
+    assert [change["changed_fields"] for change in lines(destination)[-4:]] == [["v"]] * 4
 
 
 def test_a_deletion_stays_held_when_its_record_is_in_no_write_log(world: World) -> None:

@@ -18,7 +18,7 @@ from rundiff.engine.former import key_with_id
 from rundiff.engine.forming import preparation_of_form
 from rundiff.engine.previous import rekeyed
 from rundiff.engine.renaming import renamed
-from rundiff.engine.retyping import changed_pins, retyped
+from rundiff.engine.retyping import changed_pins, retyped, retyped_struct
 from rundiff.engine.session import Backends
 from rundiff.errors import ConfigurationError
 from rundiff.signing import SigningKey, sign
@@ -80,6 +80,12 @@ class Anew:
             at = batch.schema.get_field_index(name)
             batch = batch.set_column(at, batch.schema.field(at), column)
         return batch
+
+    def logged(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Sign write records to make entries of them: their data are given in the types of the later run, too."""
+        batch = self.records(batch)
+        at = batch.schema.get_field_index("data")
+        return batch.set_column(at, "data", retyped_struct(batch.column(at), self._retypes))
 
     def _signed(self, records: pa.RecordBatch, compared: Sequence[str]) -> pa.Array:
         asked = Preparation(primary_key=self.left.primary_key, owner=f"sync {self.left.name}: ")

@@ -253,7 +253,7 @@ def newer_entries(
             added += growth * written.num_rows
             unknown = _select(batch, unwritten.unknown, members=True)
             if replayed is not None:
-                written, unknown = replayed.records(written), replayed.records(unknown)
+                written, unknown = replayed.logged(written), replayed.logged(unknown)
             parts.append(making.entries(written, run, flags))
             if unknown.num_rows and flags == FLAG_DELETED:
                 parts.append(_perhaps_deleted(unknown, baseline))

@@ -44,5 +44,5 @@ def _changed_by_log(work: Comparing, rows: pa.RecordBatch, data: pa.StructArray)
     signatures = rows.column("primary_key_signature")
     if work.renewed is not None and work.renewed.rekeyed:
         signatures = work.baseline.key_signatures(positions)
-    before = retyped_struct(work.previous.fetch(signatures, written, kind), work.retyped)
+    before = retyped_struct(work.previous.fetch(signatures, written, kind), work.pins)
     return changed_fields(before, data, *work.compared)

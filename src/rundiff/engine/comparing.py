@@ -97,8 +97,8 @@ class Comparing:
     """Under two rules: what the baseline's entries are signed with from now on."""
     refresh: bool = False
     """Whether all records are sent, unchanged ones, too."""
-    retyped: Mapping[str, str] = field(default_factory=dict)
-    """The types of now of fields that had other ones."""
+    pins: Mapping[str, str] = field(default_factory=dict)
+    """The types of now; write logs may have values of former ones."""
     field_signatures: FieldSignatures | None = None
     """Of the baseline's entries, where the sync asks for them."""
     gained: npt.NDArray[np.bool_] | None = None
@@ -200,7 +200,7 @@ def complete_renewed(work: Comparing, spool: Spool, renewed: Renewed, rules: Rea
     """Sign the entries of which no record told by the write log; gives a warning of those that none knows."""
     open_entries = renewed.open_entries()
     prefetch_previous(work, spool, open_entries)
-    renewed.complete(work.previous, open_entries, rules, work.retyped)
+    renewed.complete(work.previous, open_entries, rules, work.pins)
     if not renewed.unknown:
         return []
     if renewed.unknown == 1:

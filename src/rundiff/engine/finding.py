@@ -213,7 +213,7 @@ class Finder:
                 retypes=retypes,
             ),
             renewed=renewed,
-            retyped=retypes,
+            pins={**({} if manifest is None else manifest.pins), **read.pins},
             refresh=settings.full_refresh,
             absence=absence and found and course.reach.scope is not Scope.INCREMENTAL,
             marks=settings.policies.deleted_when is not None,

@@ -123,11 +123,11 @@ class Renewed:
         previous: PreviousRecords,
         open_entries: Ints,
         rules: ReadingRules,
-        retypes: Mapping[str, str],
+        pins: Mapping[str, str],
     ) -> None:
         """Sign those entries by what the write log says that the destination holds.
 
-        `retypes` are the types of fields that had other ones.
+        `pins` are the types of now, which may be other ones than then.
         """
         self.changed = True
         if self._keys is not None:
@@ -143,7 +143,7 @@ class Renewed:
             data = previous.fetch(entries.column("primary_key_signature").combine_chunks(), written, kind)
             known = data.is_valid().to_numpy(zero_copy_only=False).copy()
             records = pa.RecordBatch.from_arrays(data.flatten(), [field.name for field in kind])
-            records = retyped(records, retypes)
+            records = retyped(records, pins)
             signed = rules.sign_data(records)
             known &= signed.is_valid().to_numpy(zero_copy_only=False)
             self._data[part[known]] = words(signed)[known]

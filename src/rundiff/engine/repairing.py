@@ -201,7 +201,6 @@ def _findings(session: Session, known: Known, updates: int) -> Findings:
         fields=manifest.fields,
         form=manifest.form,
         left_out=manifest.left_out,
-        field_signatures=known.baseline.signs_fields,
         pins=manifest.pins,
         # What earlier readings found stays as it is: a repair reads no source.
         complete=False,
