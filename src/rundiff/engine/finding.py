@@ -257,6 +257,8 @@ class Finder:
             scope=reach.scope,
             partitions=reach.named,
             cursor=cursor_value(course.memory, self.settings.scoping.cursor) if incremental else None,
+            cursor_field=self.settings.scoping.cursor if incremental else None,
+            whole=self.settings.full_refresh,
         )
         assert self.seen is not None  # noqa: S101 -- set by the only caller
         last = 0.0

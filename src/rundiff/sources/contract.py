@@ -81,6 +81,10 @@ class ReadRequest:
     cursor: Any = None
     """In incremental scope: the highest value of the cursor field so far; None: there is none yet.
     Records that have this very value may be new: ask for those from it on, not beyond it."""
+    cursor_field: str | None = None
+    """The field whose values `cursor` is one of."""
+    whole: bool = False
+    """All records are wanted, whatever the scope: they are to be sent again."""
 
 
 class Reading(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ import pyarrow as pa
 from rundiff.duckdb_file import why_closed
 from rundiff.errors import SourceError
 from rundiff.sources.contract import ReadRequest
+from rundiff.sources.pushdown import conditions, where
 from rundiff.sources.sqlselection import Selection, check_result, database_file
 from rundiff.sources.textreading import Pass
 from rundiff.sources.typedreading import TypedReading, check_names
@@ -25,6 +26,18 @@ __all__ = ["DuckdbSource"]
 _ROWS = 65_536
 _AS_TEXT = {"HUGEINT": 39, "UHUGEINT": 39, "BIGNUM": 76, "BIT": 0, "TIME WITH TIME ZONE": 0}
 """Types that Arrow has no plain one for: decimals of so many digits, or text."""
+
+_TRUSTED = {
+    **dict.fromkeys(
+        ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"), "integer"
+    ),
+    "BOOLEAN": "boolean",
+    "DATE": "date",
+    "TIMESTAMP": "timestamp",
+    "TIMESTAMP WITH TIME ZONE": "timestamp with time zone",
+    "VARCHAR": "text",
+}
+"""Types that DuckDB compares as signatures do, or more coarsely."""
 
 
 class DuckdbSource:
@@ -79,19 +92,34 @@ class _Snapshot:
             ]
             select = f"SELECT {', '.join(chosen)} FROM {self._from}"
             check_names(self._raw.sql(f"{select} LIMIT 0").to_arrow_table().schema, label)
+        self._where = self._selected(request, dict(zip(names, types, strict=True)))
         return TypedReading(lambda walk: self._batches(walk, select, request), request, None)
+
+    def _selected(self, request: ReadRequest, types: Mapping[str, str]) -> str:
+        """Give the condition that DuckDB selects by, its values in `_bound`."""
+        pins = {name: _TRUSTED[kind] for name, kind in types.items() if kind in _TRUSTED}
+        # The order of texts is their collation's.
+        found = [one for one in conditions(request, pins) if not one.orders_texts]
+        self._bound: list[object] = []
+
+        def told(value: object) -> str:
+            self._bound.append(value)
+            return "?"
+
+        return where(found, quote, told)
 
     def _batches(
         self, walk: Pass, select: str, request: ReadRequest
     ) -> Iterator[tuple[pa.RecordBatch, Callable[[int], str]]]:
         done = 0
         with _translated(self._path):
-            for batch in self._raw.sql(select).to_arrow_reader(_ROWS):
+            for batch in self._raw.sql(select + self._where, params=self._bound).to_arrow_reader(_ROWS):
                 yield self._decimals(batch), _locator(self._selection.name, done)
                 done += batch.num_rows
             if not request.options.count_rows:
                 return
-            [(counted,)] = self._raw.execute(f"SELECT count(*) FROM {self._from}").fetchall()
+            counting = f"SELECT count(*) FROM {self._from}{self._where}"
+            [(counted,)] = self._raw.execute(counting, self._bound).fetchall()
         if counted != done:
             walk.incomplete.append(
                 f"{self._selection.name} gave {done:,} rows, but counts {counted:,} in the same snapshot"

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import date, datetime
 from typing import Any
 
 from rundiff.errors import SourceError
 from rundiff.mysql_login import OPTIONS, connect
 from rundiff.servers import Server, parse_server
 from rundiff.sources.contract import ReadRequest, Unreadable
+from rundiff.sources.pushdown import conditions, where
 from rundiff.sources.sqlselection import Selection, check_result
 from rundiff.sources.sqlwire import CHUNK_BYTES, WireColumn, WireReading, column, spans, unhexed
 from rundiff.sources.textreading import Pass
@@ -29,6 +31,11 @@ _TINY, _FLOAT, _DOUBLE, _TIMESTAMP, _DATE, _TIME, _DATETIME, _BIT, _JSON = 1, 4,
 _DECIMALS = (0, 246)
 _NUMBERS = frozenset({1, 2, 3, 8, 9, 13, _FLOAT, _DOUBLE, _BIT, *_DECIMALS})
 """Also TINY, SHORT, LONG, LONGLONG, INT24 and YEAR."""
+_TRUSTED = frozenset({1, 2, 3, 8, 9, 252, 253, 254, _TIMESTAMP, _DATE, _DATETIME, *_DECIMALS})
+"""Whole numbers, decimals, texts and dates: the server compares them as signatures do, or more coarsely."""
+_NO_DATE = "{name} < '0000-01-01'"
+"""Zero dates stand for none."""
+_ENUM_OR_SET = 256 | 2_048
 _BROKEN = (0, 1053, 1927, 2006, 2013, 2014, 2055, 3024, 4031)
 
 
@@ -76,7 +83,25 @@ class _Snapshot:
         label = self._selection.name
         reading = WireReading(lambda walk: self._chunks(walk, reading, request), columns, request, label)
         self._columns = columns
+        self._where = self._selected(request, described)
         return reading
+
+    def _selected(self, request: ReadRequest, described: Sequence[Any]) -> str:
+        """Give the condition that the server selects by."""
+        pins = {
+            one.name: read.pin
+            for one, read in zip(described, self._columns, strict=True)
+            if one.type_code in _TRUSTED and not one.flags & _ENUM_OR_SET and not read.pin.startswith("un")
+        }
+        # The order of texts is their collation's.
+        found = [one for one in conditions(request, pins, ascii_only=True) if not one.orders_texts]
+        return where(found, _quoted, self._told, no_date=_NO_DATE)
+
+    def _told(self, value: Any) -> str:
+        if isinstance(value, date):
+            kind = "DATETIME(6)" if isinstance(value, datetime) else "DATE"
+            return f"CAST('{str(value).removesuffix('+00:00')}' AS {kind})"
+        return str(self._raw.escape(value)) if isinstance(value, str) else str(value)
 
     def _column(self, told: Any, pinned: str | None) -> WireColumn:
         name, quoted, kind = told.name, _quoted(told.name), told.type_code
@@ -136,7 +161,7 @@ class _Snapshot:
         name, done = self._selection.name, 0
         with self._translated():
             cursor = self._raw.cursor(SSCursor)
-            cursor.execute(f"SELECT {line} FROM {self._from}")
+            cursor.execute(f"SELECT {line} FROM {self._from}{self._where}")
             lines: list[bytes] = []
             bad: list[Unreadable] = []
             size = 0
@@ -162,7 +187,7 @@ class _Snapshot:
             cursor.close()
         reading.stated = done
         if request.options.count_rows:
-            counted = int(self._ask(f"SELECT count(*) FROM {self._from}")[0][0])
+            counted = int(self._ask(f"SELECT count(*) FROM {self._from}{self._where}")[0][0])
             if counted != done:
                 walk.incomplete.append(
                     f"{name} gave {done:,} rows, but counts {counted:,} in the same snapshot "

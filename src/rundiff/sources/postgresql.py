@@ -15,6 +15,7 @@ from rundiff.errors import MissingDriver, SourceError
 from rundiff.servers import Server, parse_server
 from rundiff.sources.contract import ReadRequest, Unreadable
 from rundiff.sources.pins import canonical_pin
+from rundiff.sources.pushdown import conditions, where
 from rundiff.sources.sqlselection import Selection, check_result
 from rundiff.sources.sqlwire import CHUNK_BYTES, WireColumn, WireReading, column, intervals, lists_of, unhexed
 from rundiff.sources.textreading import Pass
@@ -51,6 +52,19 @@ _PINS = {
     3802: "json",
 }
 """Types by OID whose text form is read as it is; all others are text."""
+
+_TRUSTED = {
+    16: "boolean",
+    20: "integer",
+    21: "integer",
+    23: "integer",
+    25: "text",
+    1043: "text",
+    1082: "date",
+    1114: "timestamp",
+    1184: "timestamp with time zone",
+}
+"""Types by OID that the server compares as signatures do. Not among them: char(n), whose blanks come and go."""
 
 
 class PostgresqlSource:
@@ -119,13 +133,30 @@ class _Snapshot:
         label = self._selection.name
         reading = WireReading(lambda walk: self._chunks(walk, reading, request), columns, request, label)
         self._columns = columns
+        self._where = self._selected(request, described)
         return reading
+
+    def _selected(self, request: ReadRequest, described: Sequence[tuple[str, int, int]]) -> str:
+        """Give the condition that the server selects by. COPY takes no parameters: libpq writes the values."""
+        from psycopg.sql import Literal
+
+        ascii_only = self._raw.info.parameter_status("server_encoding") != "UTF8"
+        pins = {name: _TRUSTED[kind] for name, kind, _ in described if kind in _TRUSTED}
+        pins |= {one.name: one.pin for one in self._columns if one.pin.startswith("decimal(")}
+        found = conditions(request, pins, ascii_only=ascii_only)
+
+        def quoted(name: str) -> str:
+            # Texts compare by their bytes, as Arrow finds the highest one.
+            by_bytes = any(one.field == name and one.orders_texts for one in found)
+            return quote(name) + (' COLLATE "C"' if by_bytes else "")
+
+        return where(found, quoted, lambda value: Literal(value).as_string(self._raw))
 
     def _chunks(
         self, walk: Pass, reading: WireReading, request: ReadRequest
     ) -> Iterator[tuple[bytes, Sequence[Unreadable]]]:
         chosen = ", ".join(one.expression for one in self._columns)
-        copy_out = f"COPY (SELECT {chosen} FROM {self._from}) TO STDOUT (FORMAT csv)"
+        copy_out = f"COPY (SELECT {chosen} FROM {self._from}{self._where}) TO STDOUT (FORMAT csv)"
         with self._translated(), self._raw.cursor() as cursor:
             parts: list[bytes] = []
             size = 0
@@ -143,7 +174,7 @@ class _Snapshot:
                 walk.bytes_done += size
             stated = reading.stated = cursor.rowcount
         if request.options.count_rows:
-            counted = int(self._ask(f"SELECT count(*) FROM {self._from}")[0][0])
+            counted = int(self._ask(f"SELECT count(*) FROM {self._from}{self._where}")[0][0])
             if counted != stated:
                 walk.incomplete.append(
                     f"{self._selection.name} gave {stated:,} rows, but counts {counted:,} in the same snapshot"

@@ -17,6 +17,7 @@ import pyarrow as pa
 from rundiff.errors import SourceError
 from rundiff.sources.batches import fitting_batch, record_batch
 from rundiff.sources.contract import ReadBatch, ReadEnd, ReadRequest, Unreadable
+from rundiff.sources.pushdown import conditions, where
 from rundiff.sources.rows import BATCH_ROWS, RowsReading
 from rundiff.sources.spelling import Mask
 from rundiff.sources.sqlselection import Selection, check_result, database_file
@@ -74,6 +75,28 @@ class SqliteReading(RowsReading):
             cursor = raw.execute(f"SELECT * FROM {self._from} LIMIT 0")
         self._names = [one[0] for one in cursor.description]
         check_result(self._names, request.primary_key, f"The SQLite file {path}: {selection.name}")
+        self._bound: list[object] = []
+        self._where = self._selected(request)
+
+    def _selected(self, request: ReadRequest) -> str:
+        """Give the condition that SQLite selects by, its values in `_bound`.
+
+        Only columns of tables that were declared as whole numbers or text: others compare by what each
+        value is. Texts compare by their bytes, as Arrow finds the highest one.
+        """
+        with _translated(self._path):
+            pins = {} if self._selection.query else _declared(self._raw, self._selection.table[-1])
+        found = conditions(request, pins)
+
+        def quoted(name: str) -> str:
+            ordered = any(one.field == name and one.orders_texts for one in found)
+            return quote(name) + (" COLLATE BINARY" if ordered else "")
+
+        def told(value: object) -> str:
+            self._bound.append(value)
+            return "?"
+
+        return where(found, quoted, told)
 
     @property
     def end(self) -> ReadEnd:
@@ -83,14 +106,15 @@ class SqliteReading(RowsReading):
     def __iter__(self) -> Iterator[ReadBatch]:
         done = 0
         with _translated(self._path):
-            cursor = self._raw.execute(f"SELECT * FROM {self._from}")
+            cursor = self._raw.execute(f"SELECT * FROM {self._from}{self._where}", self._bound)
             # Python's driver gives values one by one; they are turned by columns.
             while rows := cursor.fetchmany(BATCH_ROWS):
                 yield self._by_columns(rows, done)
                 done += len(rows)
             if not self._count:
                 return
-            [counted] = self._raw.execute(f"SELECT count(*) FROM {self._from}").fetchone()
+            counting = f"SELECT count(*) FROM {self._from}{self._where}"
+            [counted] = self._raw.execute(counting, self._bound).fetchone()
         if counted != done:
             self._incomplete.append(
                 f"{self._selection.name} gave {done:,} rows, but counts {counted:,} in the same snapshot"
@@ -111,6 +135,26 @@ class SqliteReading(RowsReading):
             )
 
         return fitting_batch(record_batch(columns, len(rows)), misfits, (), explain)
+
+
+def _declared(raw: sqlite3.Connection, table: str) -> dict[str, str]:
+    """Give the pins of a table's columns with the affinity of integers or, in UTF-8, of text.
+
+    Source: https://www.sqlite.org/datatype3.html, section 3.1. Views and virtual tables have none.
+    """
+    made = raw.execute(
+        "SELECT sql FROM sqlite_master WHERE type = 'table' AND lower(name) = lower(?)", (table,)
+    ).fetchone()
+    if made is None or str(made[0]).upper().startswith("CREATE VIRTUAL"):
+        return {}
+    [encoding] = raw.execute("PRAGMA encoding").fetchone()
+    pins = {}
+    for name, declared in raw.execute("SELECT name, upper(type) FROM pragma_table_xinfo(?)", (table,)):
+        if "INT" in declared:
+            pins[name] = "integer"
+        elif encoding == "UTF-8" and any(word in declared for word in ("CHAR", "CLOB", "TEXT")):
+            pins[name] = "text"
+    return pins
 
 
 @contextmanager
