@@ -9,8 +9,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from rundiff.api import storage_of
+from rundiff.engine.sink import open_sink
 from rundiff.engine.views import JoinedView
-from rundiff.engine.workspace import Workspace, open_sink
+from rundiff.engine.workspace import Workspace
 from rundiff.errors import RundiffError
 from rundiff.keywords import Arguments
 from rundiff.model import RunResult

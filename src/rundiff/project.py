@@ -20,6 +20,7 @@ import msgspec
 from rundiff.errors import ConfigurationError
 from rundiff.options import OPTIONS, convert, fill, nearest, parse_duration, parse_size
 from rundiff.settings import DestinationOptions, Storage, SyncSettings
+from rundiff.variables import expanded, variables_of
 
 __all__ = [
     "PROJECT_FILE",
@@ -43,9 +44,6 @@ MEANT = {"primary_key": "key", "destination": "to", "syncs": "sync", "default": 
 """Words that people know from Python or elsewhere, and their keys here."""
 SHORTEST_MASKED = 3
 """A shorter value would be found all over a message by chance."""
-
-_VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
-_NAME_OF_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +78,17 @@ class Project:
         values = {
             key: convert(
                 OPTIONS[key],
-                _expand(value, self.environ, f"`{key}` in {where}"),
+                expanded(value, self.environ, f"`{key}` in {where}"),
                 f"`{key}` in {where}",
-                strict=not _variables(value),
+                strict=not variables_of(value),
             )
             for key, value in table.items()
             if key in OPTIONS
         }
         flow = {
-            key: _expand(table[key], self.environ, f"`{key}` in {where}") for key in FLOW_KEYS if key in table
+            key: expanded(table[key], self.environ, f"`{key}` in {where}")
+            for key in FLOW_KEYS
+            if key in table
         }
         for key in ("source", "to", "into"):
             if key in flow and (not isinstance(flow[key], str) or not flow[key]):
@@ -110,16 +110,16 @@ class Project:
         table = self.syncs.get(name)
         if table is None or not isinstance(table.get("to"), str):
             return None
-        url: str = _expand(table["to"], self.environ, f"`to` in [sync.{name}] of {PROJECT_FILE}")
+        url: str = expanded(table["to"], self.environ, f"`to` in [sync.{name}] of {PROJECT_FILE}")
         return url
 
     def destination_mentions_variables(self, name: str) -> bool:
         """Say whether a sync of the file takes its destination, or a part of it, from the environment."""
-        return bool(_variables(self.syncs.get(name, {}).get("to")))
+        return bool(variables_of(self.syncs.get(name, {}).get("to")))
 
     def masked(self, text: str) -> str:
         """Put `${NAME}` back in the place of values that came from the environment."""
-        names = self.variables.union(*(_variables(table) for table in self.syncs.values()))
+        names = self.variables.union(*(variables_of(table) for table in self.syncs.values()))
         found: dict[str, str] = {}
         for name in names:
             value = self.environ.get(name, "")
@@ -167,7 +167,7 @@ def load_project(path: Path | None, environ: Mapping[str, str]) -> Project:
         syncs[name] = {**defaults, **table}
     top: dict[str, str | None] = {}
     for key in ("home", "database", "signatures", "retention", "cache_limit"):
-        value = _expand(document.get(key), environ, f"`{key}` of {PROJECT_FILE}")
+        value = expanded(document.get(key), environ, f"`{key}` of {PROJECT_FILE}")
         if value is not None and (not isinstance(value, str) or not value):
             raise ConfigurationError(f"`{key}` of {PROJECT_FILE} must be text.")
         top[key] = value
@@ -180,7 +180,7 @@ def load_project(path: Path | None, environ: Mapping[str, str]) -> Project:
         cache_limit=top["cache_limit"],
         syncs=syncs,
         environ=environ,
-        variables=frozenset(_variables([document.get("database"), document.get("signatures")])),
+        variables=frozenset(variables_of([document.get("database"), document.get("signatures")])),
     )
 
 
@@ -372,38 +372,3 @@ def _days(retention: str | None) -> float:
     if retention is None:
         return DEFAULT_RETENTION_DAYS
     return parse_duration(retention.strip(), f"`retention` of {PROJECT_FILE}") / timedelta(days=1)
-
-
-def _expand(value: Any, environ: Mapping[str, str], label: str) -> Any:
-    """Replace `${NAME}` in all texts within a value."""
-    if isinstance(value, str):
-
-        def replaced(match: re.Match[str]) -> str:
-            if match[0] == "$${":
-                return "${"
-            name = match[1]
-            if not match[0].endswith("}") or not _NAME_OF_VARIABLE.fullmatch(name):
-                raise ConfigurationError(
-                    f"{label} has a ${{…}} that names no environment variable; write $${{ for a plain ${{."
-                )
-            if name not in environ:
-                raise ConfigurationError(f"{label} needs the environment variable {name}, which is not set.")
-            return environ[name]
-
-        return _VARIABLE.sub(replaced, value)
-    if isinstance(value, list):
-        return [_expand(item, environ, label) for item in value]
-    if isinstance(value, dict):
-        return {key: _expand(item, environ, label) for key, item in value.items()}
-    return value
-
-
-def _variables(value: Any) -> set[str]:
-    """Name the environment variables that a value mentions."""
-    if isinstance(value, str):
-        return {match[1] for match in _VARIABLE.finditer(value) if match[1]}
-    if isinstance(value, list):
-        return {name for item in value for name in _variables(item)}
-    if isinstance(value, Mapping):
-        return {name for item in value.values() for name in _variables(item)}
-    return set()

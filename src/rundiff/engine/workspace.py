@@ -13,6 +13,7 @@ from msgspec import structs
 
 from rundiff.database.registry import migrate_database, open_database
 from rundiff.engine.home import Home
+from rundiff.engine.sink import open_sink
 from rundiff.engine.views import (
     FieldSchema,
     Flapping,
@@ -383,27 +384,3 @@ class Workspace:
         from rundiff.engine import sqlviews
 
         return sqlviews.query(self._backends, query, sqlviews.Window(syncs=tuple(syncs), last=last))
-
-
-def open_sink(options: DestinationOptions, *, refuse_caller: str | None = None) -> Destination:
-    """Open a destination; none given means that the caller delivers.
-
-    Who would deliver something gives the sync's name as `refuse_caller`: nobody would receive it.
-    """
-    if options.function is not None:
-        from rundiff.destinations.python import open_python
-
-        return open_python(options.function)
-    if options.url is None:
-        from rundiff.engine.caller import CallerDestination
-
-        if refuse_caller is not None:
-            raise ConfigurationError(
-                f"sync {refuse_caller} has no destination: its changes go to the program that calls "
-                "rundiff.changes. Name a destination, or call rundiff.changes; with a higher limit, such as "
-                "max_delete_percent=100, it gives what a guard holds"
-            )
-        return CallerDestination()
-    from rundiff.destinations import open_destination
-
-    return open_destination(options)
