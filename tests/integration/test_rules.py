@@ -437,6 +437,20 @@ def test_types_that_are_asked_for_are_a_change_of_types(world: World, tmp_path: 
         assert (again.counts.updated, again.counts.unchanged, again.warnings) == (0, 3, ())
 
 
+def test_booleans_of_json_become_text_and_text_becomes_booleans(world: World, tmp_path: Path) -> None:
+    source = csv(
+        tmp_path / "s.jsonl", '{"id": 1, "a": true, "b": "true"}\n{"id": 2, "a": false, "b": null}\n'
+    )
+    common = {"primary_key": "id", "name": "s", "home": world.folder / "home"}
+    common |= {"destination": str(world.folder / "d.jsonl")}
+    rundiff.sync(source, **common)
+    types = {"a": "text", "b": "boolean"}
+    result = rundiff.sync(source, types=types, on_retyped_field="update", **common)
+    assert (result.counts.unreadable, result.counts.updated, result.counts.unchanged) == (0, 0, 2)
+    with world.workspace() as workspace:
+        assert {field.name: field.type for field in workspace.schema("s")} == {"id": "integer", **types}
+
+
 def test_accepting_lets_other_types_be_asked_for(world: World, tmp_path: Path) -> None:
     source = csv(tmp_path / "s.csv", "id,code\n1,10\n2,20\n")
     common = {"primary_key": "id", "name": "s", "home": world.folder / "home"}

@@ -89,7 +89,10 @@ class JsonFields:
                 return pa.array(column, data_type), None
             except (pa.ArrowInvalid, OverflowError):
                 pass
-        if kinds <= wanted and (kinds <= {str} or kinds <= {bool}) and data_type in {pa.string(), pa.bool_()}:
+        plain = (pa.types.is_string(data_type) and kinds <= {str}) or (
+            pa.types.is_boolean(data_type) and kinds <= {bool}
+        )
+        if plain:
             return pa.array(column, data_type), None
         return _fit_by_text(column, pin, wanted)
 
