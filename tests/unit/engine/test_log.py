@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 
 from rundiff.baseline.order import SIGNATURE
-from rundiff.database.contract import Sealed
 from rundiff.engine.log import CREATES, DELETES, LogWriter, change_batches, log_schema
+from rundiff.testing.databases import SEALED
 
 ID = pa.struct([("id", pa.int64())])
 
@@ -31,16 +32,7 @@ def test_batches_have_one_size_over_row_groups(tmp_path: Path, size: int, create
     with LogWriter(tmp_path / CREATES) as writer:
         for part in (range(2, 7), range(7, 8), range(8, 14), range(14, 19)):
             writer.write(records(part))
-    sealed = Sealed(
-        deletes=2,
-        updates=0,
-        creates=17,
-        new_action="insert",
-        manifest="m",
-        generation=1,
-        start_run=0,
-        start_sequence=0,
-    )
+    sealed = replace(SEALED, deletes=2, updates=0, creates=17, new_action="insert")
     for after in range(20):
         batches = list(change_batches(tmp_path, 1, sealed, size, after))
         read = [(b.first_sequence + i, id_) for b in batches for i, id_ in enumerate(ids(b.records))]
