@@ -132,6 +132,21 @@ def test_a_sync_that_names_its_partitions_late_is_judged_at_once(run: Run) -> No
     assert run(US).held_reason == "none of the 120 records of the partition region=EU was read (allow_empty)"
 
 
+def test_a_run_of_several_workers_is_judged_like_others(run: Run, storage: Storage, tmp_path: Path) -> None:
+    run(region("EU", 0, 120) + US)
+    with rundiff.Run.join(
+        run="r1", batches=["a", "b"], primary_key="id", name="s", destination=f"sqlite:///{tmp_path / 'd.db'}",
+        into="t", home=storage.home, database=storage.database, signatures=storage.signatures,
+    ) as together:  # fmt: skip
+        together.add(US[:1500], batch="a")
+        together.add(US[1500:], batch="b")
+        result = together.seal()
+    assert (result.status, result.held_reason) == (
+        "held",
+        "none of the 120 records of the partition region=EU was read (allow_empty)",
+    )
+
+
 def test_a_signing_key_that_is_rotated_hides_no_partition(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run(region("EU", 0, 120) + US)
     monkeypatch.setenv("RUNDIFF_SIGNING_KEY", "k" * 40)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,17 @@ class Checked:
             assert expected.refused
             return
         self.compare(result, expected, step)
+
+    def follow(self, walk: Iterable[Step | str]) -> None:
+        """Take runs, and between them the words `approve` and `discard`."""
+        for step in walk:
+            if isinstance(step, Step):
+                self.run(step)
+            elif step == "approve":
+                self.approve()
+            else:
+                self.discard()
+            self.check()
 
     def compare(self, result: rundiff.Run, expected: Judged, step: Step) -> None:
         assert not expected.refused

@@ -32,6 +32,7 @@ from rundiff.settings import Storage
 from tests.property.checked import Checked, steps
 from tests.property.model import ScopedModel, Step, content
 from tests.property.test_histories import extracts, follow_changes, strategies
+from tests.property.walks import walk
 
 numbers = itertools.count()
 EFFORT = int(os.environ.get("RUNDIFF_EXAMPLES", "60"))
@@ -146,3 +147,10 @@ def test_changes_follow_the_model_on_shared_stores(
         follow_changes(storage, f"s{next(numbers)}", history, strategy)
 
     follow()
+
+
+def test_a_long_walk_follows_the_model_on_shared_stores(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    model, storage = ScopedModel(delete_after=2, marks=True), postgresql_with_redis(request)
+    Checked(str(tmp_path), model, storage(str(tmp_path)), f"w{next(numbers)}").follow(walk(3, 12))
