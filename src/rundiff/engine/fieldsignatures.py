@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.fields import (
@@ -27,6 +26,7 @@ from rundiff.baseline.order import Positions, rows_equal, words
 from rundiff.baseline.rewriting import written_anew
 from rundiff.baseline.segments import SegmentInfo
 from rundiff.engine.examining import Verdicts
+from rundiff.engine.previous import named_fields
 from rundiff.model import Match
 from rundiff.settings import SyncSettings
 from rundiff.signing import SigningKey, sign
@@ -254,9 +254,4 @@ def changed_by_signatures(before: pa.StructArray, after: pa.StructArray) -> pa.A
     for column, name in enumerate(names):
         differs[:, column] = numbers_of(before, name) != numbers_of(after, name)
     known = before.is_valid().to_numpy(zero_copy_only=False) & after.is_valid().to_numpy(zero_copy_only=False)
-    differs[~known] = False
-    _, columns = np.nonzero(differs)
-    offsets = np.concatenate([[0], np.cumsum(differs.sum(axis=1))]).astype(np.int32)
-    values = pa.array(names, pa.string()).take(pa.array(columns)) if names else pa.array([], pa.string())
-    lists = pa.ListArray.from_arrays(pa.array(offsets), values)
-    return pc.if_else(pa.array(known), lists, pa.scalar(None, lists.type))
+    return named_fields(names, differs, known)

@@ -28,7 +28,16 @@ from rundiff.engine.renaming import renamed, renamed_type
 from rundiff.signing import SigningKey, sign, signer_name
 from rundiff.signing.preparing import Preparation
 
-__all__ = ["LogFolder", "LogKeys", "PreviousRecords", "changed_fields", "log_key_id", "logs_of", "rekeyed"]
+__all__ = [
+    "LogFolder",
+    "LogKeys",
+    "PreviousRecords",
+    "changed_fields",
+    "log_key_id",
+    "logs_of",
+    "named_fields",
+    "rekeyed",
+]
 
 
 log = logging.getLogger("rundiff")
@@ -336,6 +345,13 @@ def changed_fields(
         )
         differs[:, column] = _differ(left, right, name)
     known = before.is_valid().to_numpy(zero_copy_only=False)
+    return named_fields(names, differs, known)
+
+
+def named_fields(
+    names: Sequence[str], differs: npt.NDArray[np.bool_], known: npt.NDArray[np.bool_]
+) -> pa.Array:
+    """Name the columns that are set in each row of `differs`, as a list of text; null where a row is not `known`."""
     differs[~known] = False
     _, columns = np.nonzero(differs)
     offsets = np.concatenate([[0], np.cumsum(differs.sum(axis=1))]).astype(np.int32)
