@@ -14,7 +14,7 @@ import socket
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -33,20 +33,31 @@ _SECONDS = 20.0
 class KafkaServer(ServerProcess):
     """One broker; `start` may follow `kill` on the same port, and `freeze` and `thaw` stop and wake it.
 
-    Clients are sent to the port `advertised`, where a proxy may listen. A `keeper` holds what a killed broker had.
+    Clients are sent to the port `advertised`, where a proxy may listen; the tests' own have the settings `client` for
+    it. A `keeper` holds what a killed broker had. With `logins` clients must log in by SCRAM, which nobody can: Tansu
+    takes users from clients that are logged in, and forgets them when it ends.
     """
 
     name = "Kafka"
     seconds = _SECONDS
 
-    def __init__(self, advertised: int | None = None, keeper: SeaweedServer | None = None) -> None:
+    def __init__(
+        self,
+        advertised: int | None = None,
+        keeper: SeaweedServer | None = None,
+        *,
+        client: Mapping[str, str] | None = None,
+        logins: bool = False,
+    ) -> None:
         super().__init__()
+        self._client: dict[str, Any] = {"bootstrap.servers": self.broker, **(client or {})}
+        self._logins = logins
         self._advertised = advertised
         self._storage = (
             "memory://tansu/" if keeper is None else f"s3://{keeper.new_place().partition('/')[0]}/"
         )
         self._environment = {**os.environ, **_access(keeper)}
-        self._admin = AdminClient({"bootstrap.servers": self.broker, "log_level": 0})
+        self._admin = AdminClient({**self._client, "log_level": 0})
         self.start()
 
     @property
@@ -64,6 +75,7 @@ class KafkaServer(ServerProcess):
             *(str(_program()), "broker", "--storage-engine", self._storage),
             *("--listener-url", f"{address}{self.port}"),
             *("--advertised-listener-url", f"{address}{self._advertised or self.port}"),
+            *(["--authentication"] if self._logins else []),
         ]
 
     def _options(self) -> dict[str, Any]:
@@ -103,7 +115,7 @@ class KafkaServer(ServerProcess):
             return []
         places = [TopicPartition(topic, number, 0) for number in sorted(ends)]
         settings = {
-            "bootstrap.servers": self.broker,
+            **self._client,
             "group.id": "tests",
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
