@@ -25,9 +25,9 @@ def refuse_guarded(settings: SyncSettings, verdict: Verdict, deletes: Path) -> N
     keys = ""
     if verdict.hold_deletions is not None and deletes.exists():
         sample = values(next(read_log(deletes, SAMPLES, ["primary_key"])).column(0))
-        keys = f", such as {'; '.join(key_texts(sample))}"
+        keys = f" Among what would go: {'; '.join(key_texts(sample))}."
     raise PolicyViolation(
-        f"sync {settings.name}: {reason}{keys}; on_guard is fail. Nothing was written. Mend the source, "
+        f"sync {settings.name}: {reason}; on_guard is fail. Nothing was written.{keys} Mend the source, "
         "or run with --on-guard hold_deletes to look at the changes and approve them"
     )
 
