@@ -174,15 +174,14 @@ def test_partitions_are_read_whole(origin: Origin) -> None:
         of_each = record_partitions(every.to_batches()[0], [field], None)
         wanted = every.filter(pa.array(among(of_each, np.asarray(covered))))
         for query in (False, True):
-            for known in ({}, pins):
-                found, _ = origin.read(
-                    query=query, scope=Scope.PARTITION, partitions=partitions, pins=known or None
-                )
-                got, expected = set(found["id"].to_pylist()), set(wanted["id"].to_pylist())
-                assert expected <= got, (field, values, query)
-                assert rows(found) <= rows(every)
-                if len(got) < every.num_rows:
-                    restricted.add(field)
+            # Of a first run the types are not known yet.
+            known = None if query else pins
+            found, _ = origin.read(query=query, scope=Scope.PARTITION, partitions=partitions, pins=known)
+            got, expected = set(found["id"].to_pylist()), set(wanted["id"].to_pylist())
+            assert expected <= got, (field, values, query)
+            assert rows(found) <= rows(every)
+            if len(got) < every.num_rows:
+                restricted.add(field)
     least = {'region "x"', "folded", "number"}
     least |= set() if origin.kind == "sqlite" else {"day", "active"}
     least |= {"price"} if origin.kind in ("postgresql", "mariadb") else set()
@@ -197,7 +196,9 @@ def test_the_cursor_keeps_its_own_value_and_nulls(origin: Origin) -> None:
     every, pins = origin.read()
     restricted = set()
     for field in _FIELDS:
-        for value in pc.unique(every[field].drop_null()).to_pylist():
+        # The first, a middle and the last value.
+        values = sorted(pc.unique(every[field].drop_null()).to_pylist())
+        for value in {values[0], values[len(values) // 2], values[-1]}:
             at_least = pc.greater_equal(every[field], pa.scalar(value, every[field].type))
             wanted = every.filter(pc.fill_null(at_least, True)) if field != "active" else every
             for query in (False, True):
@@ -210,10 +211,10 @@ def test_the_cursor_keeps_its_own_value_and_nulls(origin: Origin) -> None:
                     restricted.add(field)
                     if field not in ('region "x"', "folded"):
                         assert got == set(wanted["id"].to_pylist())
-            again, _ = origin.read(
-                scope=Scope.INCREMENTAL, cursor=value, cursor_field=field, pins=pins, whole=True
-            )
-            assert again.num_rows == every.num_rows
+        again, _ = origin.read(
+            scope=Scope.INCREMENTAL, cursor=value, cursor_field=field, pins=pins, whole=True
+        )
+        assert again.num_rows == every.num_rows
     assert "number" in restricted
     if origin.kind != "sqlite":
         assert {"day", "made", "zoned"} <= restricted
