@@ -679,6 +679,17 @@ def test_renames_that_can_not_be(world: World) -> None:
     assert world.counts(both) == (0, 6, 0, 0)
 
 
+def test_a_rename_that_the_source_has_not_made_can_be_accepted_again(world: World) -> None:
+    world.run([{"id": 1, "b": "x"}])
+    accept_rename(world, b="c")
+    assert world.counts([{"id": 1, "b": "x"}]) == (0, 0, 0, 1)
+    accept_rename(world, b="c")
+    accept_rename(world, b="d")
+    assert world.counts([{"id": 1, "b": "x"}]) == (0, 0, 0, 1)
+    assert world.counts([{"id": 1, "d": "x"}]) == (0, 0, 0, 1)
+    assert world.held == [{"id": 1, "d": "x"}]
+
+
 def test_a_rename_that_was_cut_off_goes_on(world: World) -> None:
     """The column was renamed, and the run was not committed."""
     world.run(rows_of())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
@@ -294,3 +295,56 @@ def test_incremental_runs_read_from_the_cursor_on(origin: Origin, tmp_path: Path
     assert (result.counts.records_read, result.counts.created, result.complete) == (3, 2, True)
     assert run().counts.records_read == 1
     assert run(full_refresh=True).counts.records_read == 26
+
+
+class Visits:
+    """A SQLite table `visits` that is read incrementally, or by region, into one that takes no negative values."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.do(
+            folder / "source.db",
+            "CREATE TABLE visits (id INTEGER PRIMARY KEY, region TEXT, at INTEGER, v INTEGER)",
+            "INSERT INTO visits VALUES (1, 'EU', 1, 1), (2, 'US', 2, 2)",
+        )
+        self.do(
+            folder / "target.db",
+            "CREATE TABLE visits (id INTEGER PRIMARY KEY, region TEXT, at INTEGER, v INTEGER CHECK (v >= 0))",
+        )
+
+    def do(self, path: Path, *statements: str) -> list[tuple[Any, ...]]:
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            return [connection.execute(statement).fetchall() for statement in statements][-1]
+
+    def run(self, **settings: Any) -> rundiff.Run:
+        return rundiff.sync(
+            f"sqlite:///{self.folder / 'source.db'}",
+            primary_key="id",
+            name="visits",
+            table="visits",
+            home=self.folder / "home",
+            destination=f"sqlite:///{self.folder / 'target.db'}",
+            into="visits",
+            **settings,
+        )
+
+
+def test_what_was_refused_before_the_cursor_is_tried_again(tmp_path: Path) -> None:
+    visits = Visits(tmp_path)
+    source = tmp_path / "source.db"
+    visits.do(source, "UPDATE visits SET v = -1 WHERE id = 1")
+    assert visits.run(scope="incremental", cursor="at").counts.failed == 1
+    # Who mends a record by hand does not always touch its time.
+    visits.do(source, "UPDATE visits SET v = 1 WHERE id = 1")
+    assert visits.run(scope="incremental", cursor="at").counts.written == 1
+    assert visits.do(tmp_path / "target.db", "SELECT id, v FROM visits ORDER BY id") == [(1, 1), (2, 2)]
+    assert visits.run(scope="incremental", cursor="at").counts.records_read == 1  # the cursor is heeded again
+
+
+def test_a_run_of_a_part_that_lost_its_baseline_reads_everything(tmp_path: Path) -> None:
+    visits = Visits(tmp_path)
+    visits.run(partition_by=["region"], scope="full")
+    shutil.rmtree(next((tmp_path / "home").rglob("base-*.arrow")).parent)
+    eu = {"partition_by": ["region"], "partitions": ["EU"], "scope": "partition"}
+    assert visits.run(**eu, on_lost_baseline="rebaseline").counts.records_read == 2
+    assert visits.run(partition_by=["region"], scope="full").counts.written == 0

@@ -30,7 +30,7 @@ def accept_fields(
     manifest = _manifest(session)
     runs = session.backends.database.runs(sync.sync_id, 1)
     met = runs[0].details.get("drift", []) if runs else []
-    known = dict.fromkeys([*manifest.pins, *met, *renamed.values()])
+    known = dict.fromkeys([*manifest.pins, *met, *manifest.renamed.values(), *renamed.values()])
     if not fields and not renamed:
         fields = met
     if not fields and not renamed:

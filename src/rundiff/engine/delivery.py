@@ -18,14 +18,12 @@ import pyarrow as pa
 from rundiff.ahead import ahead
 from rundiff.database.contract import Acknowledged, Database, Failure, Sealed
 from rundiff.destinations.contract import ChangeBatch, Delivered, Destination, NotWritten, Position, Target
-from rundiff.engine.log import CREATES, UPDATES, change_batches, log_type
+from rundiff.engine.log import BATCH_BYTES, CREATES, UPDATES, change_batches, log_type
 from rundiff.engine.records import values
 from rundiff.engine.views import Progress
 from rundiff.errors import DestinationError, DestinationLost, RecordsRefused
 
 __all__ = ["Delivery", "check_watermark", "resume_position"]
-
-_BATCH_BYTES = 128 << 20
 
 
 def check_watermark(
@@ -75,9 +73,9 @@ def resume_position(
 
 
 def _bounded(batch: ChangeBatch) -> Iterator[ChangeBatch]:
-    """Cut a batch of long records into parts of some `_BATCH_BYTES`."""
+    """Cut a batch of long records into parts of some `BATCH_BYTES`."""
     rows, size = batch.records.num_rows, batch.records.nbytes
-    step = max(1, rows * _BATCH_BYTES // size) if size > _BATCH_BYTES else max(1, rows)
+    step = max(1, rows * BATCH_BYTES // size) if size > BATCH_BYTES else max(1, rows)
     for offset in range(0, rows, step):
         yield batch.slice(offset, min(step, rows - offset))
 

@@ -30,7 +30,7 @@ from rundiff.engine.judging import (
     reach_with_fields,
     watch_of,
 )
-from rundiff.engine.known import known_fields, known_pins
+from rundiff.engine.known import known_fields, known_pins, never_made
 from rundiff.engine.log import DELETES
 from rundiff.engine.lost import Lost, refusal
 from rundiff.engine.previous import LogKeys, PreviousRecords, logs_of
@@ -39,7 +39,7 @@ from rundiff.engine.reading import SAMPLES, Read, ReadingRules, read_all
 from rundiff.engine.refusing import refuse_guarded, refuse_names
 from rundiff.engine.renaming import renames_now
 from rundiff.engine.renewing import Renewed
-from rundiff.engine.scoping import cursor_value, reach_of
+from rundiff.engine.scoping import cursor_value, reach_of, reads_beyond
 from rundiff.engine.session import Backends
 from rundiff.engine.spool import Spool
 from rundiff.engine.views import Progress
@@ -248,6 +248,8 @@ class Finder:
             # What is read is compared under the former types.
             types = {name: pin for name, pin in options.types.items() if name not in former.retyped}
             options = structs.replace(options, types=types)
+        sync_id = self.started.sync_id
+        aside = self.backends.database.failures(sync_id) if incremental and sync_id else ()
         request = ReadRequest(
             options=options,
             primary_key=self.settings.primary_key,
@@ -258,7 +260,7 @@ class Finder:
             partitions=reach.named,
             cursor=cursor_value(course.memory, self.settings.scoping.cursor) if incremental else None,
             cursor_field=self.settings.scoping.cursor if incremental else None,
-            whole=self.settings.full_refresh,
+            whole=self.settings.full_refresh or reads_beyond(self.started.state, reach.scope, aside),
         )
         assert self.seen is not None  # noqa: S101 -- set by the only caller
         last = 0.0
@@ -325,7 +327,8 @@ class Finder:
         # Pins that records did not fit, such as a mistaken --types, are not to stick.
         pins = {**read.pins, **before} if read.unreadable else {**before, **read.pins}
         pins.update({name: read.pins[name] for name in settled.retyped if name in read.pins})
-        pins = {n: pin for n, pin in pins.items() if n not in settled.waiting and n not in settled.renamed}
+        gone = {*settled.waiting, *settled.renamed, *never_made(manifest, settled.renamed)}
+        pins = {name: pin for name, pin in pins.items() if name not in gone}
         aside = list(found.aside)
         aside += [
             Aside("the record has no valid key (on_invalid_key = quarantine)", text) for text in read.invalid

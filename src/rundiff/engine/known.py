@@ -11,7 +11,7 @@ from rundiff.engine.reading import Read
 from rundiff.model import Scope
 from rundiff.sources.pins import arrow_type_of
 
-__all__ = ["known_fields", "known_pins"]
+__all__ = ["known_fields", "known_pins", "never_made"]
 
 
 def known_pins(manifest: Manifest, scope: Scope) -> dict[str, str]:
@@ -20,6 +20,11 @@ def known_pins(manifest: Manifest, scope: Scope) -> dict[str, str]:
     renamed = manifest.renamed if scope is Scope.FULL else {}
     pins = {**manifest.pins, **{new: manifest.pins[old] for old, new in renamed.items()}}
     return {name: pin for name, pin in pins.items() if name not in accepted}
+
+
+def never_made(manifest: Manifest | None, made: Collection[str]) -> list[str]:
+    """Give the accepted names that the source does not have yet; `made` are the former ones that it gave up."""
+    return [] if manifest is None else [new for old, new in manifest.renamed.items() if old not in made]
 
 
 def known_fields(read: Read, before: Mapping[str, str], over: Collection[str]) -> dict[str, pa.DataType]:

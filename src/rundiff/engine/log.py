@@ -26,6 +26,7 @@ from rundiff.errors import StorageError
 from rundiff.model import Action
 
 __all__ = [
+    "BATCH_BYTES",
     "CREATES",
     "DELETES",
     "FILES",
@@ -42,6 +43,8 @@ __all__ = [
 DELETES, UPDATES, CREATES = "deletes.parquet", "updates.parquet", "creates.parquet"
 FILES = (DELETES, UPDATES, CREATES)
 ROW_GROUP = 1 << 17
+BATCH_BYTES = 128 << 20
+"""Some bytes that a batch for a destination has at most."""
 
 
 def log_schema(primary_key: pa.StructType, data: pa.StructType) -> pa.Schema:
@@ -152,7 +155,8 @@ def change_batches(
 ) -> Iterator[ChangeBatch]:
     """Read a run's log in the order of its sequences, from the one after `after`.
 
-    All batches have `size` records but the last of each action.
+    All batches have `size` records but the last of each action, and but those that more would make longer than
+    some `BATCH_BYTES`.
     """
     offset = 0
     for name, rows, action in (
@@ -179,17 +183,25 @@ def change_batches(
 
 
 def _of_size(batches: Iterator[pa.RecordBatch], size: int) -> Iterator[pa.RecordBatch]:
-    """Put batches of at most `size` records together to such of exactly `size`; the last has what is left."""
+    """Put batches of at most `size` records together to such of exactly `size`; the last has what is left.
+
+    Long records are put together up to `BATCH_BYTES` only: memory is bounded, and so are Arrow's 32-bit offsets.
+    """
     parts: list[pa.RecordBatch] = []
-    waiting = 0
+    waiting = weight = 0
     for batch in batches:
+        if parts and weight + batch.nbytes > BATCH_BYTES:
+            yield _joined(parts)
+            parts, waiting, weight = [], 0, 0
         lacking = size - waiting
         parts.append(batch.slice(0, lacking))
         waiting += batch.num_rows
+        weight += batch.nbytes
         if waiting >= size:
             yield _joined(parts)
             waiting -= size
             parts = [batch.slice(lacking)] if waiting else []
+            weight = sum(part.nbytes for part in parts)
     if parts:
         yield _joined(parts)
 

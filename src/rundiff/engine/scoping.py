@@ -11,13 +11,14 @@ from typing import Any
 import pyarrow as pa
 
 from rundiff.baseline.manifest import Cursor, Memory
+from rundiff.database.contract import Failure
 from rundiff.engine.partitions import combinations
 from rundiff.errors import ConfigurationError, PolicyViolation
-from rundiff.model import Scope
+from rundiff.model import BaselineState, Scope
 from rundiff.options import parse_duration
 from rundiff.settings import Scoping, SyncSettings
 
-__all__ = ["RECENT", "Reach", "cursor_after", "cursor_value", "reach_of"]
+__all__ = ["RECENT", "Reach", "cursor_after", "cursor_value", "reach_of", "reads_beyond"]
 
 RECENT = 7
 """Complete full runs whose numbers of records make the usual one."""
@@ -84,6 +85,16 @@ def _parents(settings: SyncSettings, fields: Sequence[str]) -> list[dict[str, An
             )
         parents.append(values)
     return parents
+
+
+def reads_beyond(state: BaselineState, scope: Scope, set_aside: Sequence[Failure]) -> bool:
+    """Say whether a run of a part needs records from outside of it, too, where the source can give all of them.
+
+    After a lost baseline nothing else tells of them. What was set aside of an incremental run lies before its cursor
+    by now, or will, and would not be tried again.
+    """
+    keyed = any(failure.primary_key_signature is not None for failure in set_aside)
+    return state is BaselineState.LOST or (scope is Scope.INCREMENTAL and keyed)
 
 
 def _can_be_asked(source: Any) -> bool:

@@ -84,7 +84,7 @@ class ReadRequest:
     cursor_field: str | None = None
     """The field whose values `cursor` is one of."""
     whole: bool = False
-    """All records are wanted, whatever the scope: they are to be sent again."""
+    """All records are wanted, whatever the scope: to be sent again, or since nothing else tells of them."""
 
 
 class Reading(Protocol):

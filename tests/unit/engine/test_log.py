@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from rundiff.baseline.order import SIGNATURE
+from rundiff.engine import log
 from rundiff.engine.log import CREATES, DELETES, LogWriter, change_batches, log_schema
 from rundiff.testing.databases import SEALED
 
@@ -39,6 +40,17 @@ def test_batches_have_one_size_over_row_groups(tmp_path: Path, size: int, create
         assert read == [(number + 1, number) for number in range(after, 19)]
         if after == 2:
             assert [batch.records.num_rows for batch in batches] == creates
+
+
+def test_batches_of_long_records_are_not_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with LogWriter(tmp_path / CREATES) as writer:
+        for start in range(0, 12, 3):
+            writer.write(records(range(start, start + 3)))
+    monkeypatch.setattr(log, "BATCH_BYTES", records(range(6)).nbytes + 100)
+    sealed = replace(SEALED, deletes=0, updates=0, creates=12, new_action="insert")
+    batches = list(change_batches(tmp_path, 1, sealed, 100))
+    assert [batch.records.num_rows for batch in batches] == [6, 6]
+    assert [(batch.first_sequence, ids(batch.records)[0]) for batch in batches] == [(1, 0), (7, 6)]
 
 
 def ids(batch: pa.RecordBatch) -> list[int]:
