@@ -682,12 +682,73 @@ def test_renames_that_can_not_be(world: World) -> None:
 def test_a_rename_that_the_source_has_not_made_can_be_accepted_again(world: World) -> None:
     world.run([{"id": 1, "b": "x"}])
     accept_rename(world, b="c")
-    assert world.counts([{"id": 1, "b": "x"}]) == (0, 0, 0, 1)
+    assert world.counts([{"id": 1, "b": "y"}]) == (0, 1, 0, 0)
+    assert world.held == [{"id": 1, "b": "y"}]
     accept_rename(world, b="c")
     accept_rename(world, b="d")
-    assert world.counts([{"id": 1, "b": "x"}]) == (0, 0, 0, 1)
-    assert world.counts([{"id": 1, "d": "x"}]) == (0, 0, 0, 1)
-    assert world.held == [{"id": 1, "d": "x"}]
+    assert world.counts([{"id": 1, "b": "y"}]) == (0, 0, 0, 1)
+    assert world.counts([{"id": 1, "d": "y"}]) == (0, 0, 0, 1)
+    assert world.held == [{"id": 1, "d": "y"}]
+
+
+def test_a_column_that_can_not_be_renamed_binds_nobody(world: World) -> None:
+    world.run([{"id": 1, "b": "x"}])
+    with opened(world.folder / "d.db") as connection:
+        connection.execute(
+            "CREATE VIEW broken AS SELECT b FROM nowhere"
+        )  # SQLite renames no column beside it
+    accept_rename(world, b="c")
+    with pytest.raises(
+        rundiff.DestinationError, match=r"b can't get the name c .* rename it yourself.*broken"
+    ):
+        world.run([{"id": 1, "c": "y"}])
+    assert world.counts([{"id": 1, "b": "z"}]) == (0, 1, 0, 0)
+    with opened(world.folder / "d.db") as connection:
+        connection.execute("DROP VIEW broken")
+    assert world.counts([{"id": 1, "c": "y"}]) == (0, 1, 0, 0)
+    assert world.held == [{"id": 1, "c": "y"}]
+
+
+def test_a_column_that_demands_a_value_gets_another_name(world: World) -> None:
+    with opened(world.folder / "d.db") as connection:
+        connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, b TEXT NOT NULL)")
+    world.run([{"id": 1, "b": "x"}])
+    accept_rename(world, b="c")
+    assert world.counts([{"id": 1, "c": "x"}, {"id": 2, "c": "y"}]) == (1, 0, 0, 1)
+    assert world.held == [{"id": 1, "c": "x"}, {"id": 2, "c": "y"}]
+
+
+def test_a_name_that_a_mode_needs_is_refused_though_nothing_is_written(world: World) -> None:
+    world.run([{"id": 1, "b": "x"}], mode="soft_delete")
+    accept_rename(world, b="deleted_at")
+    with pytest.raises(rundiff.ConfigurationError, match='keeps the column "deleted_at" for itself'):
+        world.run([{"id": 1, "deleted_at": "x"}], mode="soft_delete")
+
+
+def test_a_column_of_a_shared_table_is_not_renamed_under_another_sync(world: World) -> None:
+    def run(name: str, rows: list[Row]) -> None:
+        rundiff.sync(
+            rows,
+            primary_key="id",
+            name=name,
+            destination=f"sqlite:///{world.folder / 'd.db'}",
+            into="t",
+            shared_table=True,
+            home=world.folder / "home",
+        )
+
+    for name, key in (("s", 1), ("other", 2)):
+        run(name, [{"id": key, "b": "x"}])
+    accept_rename(world, b="c")
+    with pytest.raises(rundiff.DestinationError, match=r"1 other sync, .* rename the column yourself"):
+        run("s", [{"id": 1, "c": "x"}])
+    with world.workspace() as workspace:
+        workspace.accept_schema("other", renamed={"b": "c"})
+    with opened(world.folder / "d.db") as connection:
+        connection.execute("ALTER TABLE t RENAME COLUMN b TO c")
+    run("s", [{"id": 1, "c": "y"}])
+    run("other", [{"id": 2, "c": "x"}])
+    assert world.held == [{"id": 1, "c": "y"}, {"id": 2, "c": "x"}]
 
 
 def test_a_rename_that_was_cut_off_goes_on(world: World) -> None:

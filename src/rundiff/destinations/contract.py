@@ -211,8 +211,13 @@ class Destination(Protocol):
 class Renaming(Destination, Protocol):
     """A destination with columns, for fields that got other names."""
 
-    def check_renames(self, target: Target, names: Mapping[str, str]) -> None:
-        """Refuse other names, given by the former ones, that the columns can't get; changes nothing."""
+    def check_renames(
+        self, target: Target, names: Mapping[str, str], fields: Mapping[str, pa.DataType] | None
+    ) -> None:
+        """Refuse other names, given by the former ones, that the columns can't get; changes nothing.
+
+        Then checks the fields, under their new names, as `check` does.
+        """
 
     def rename(self, target: Target, names: Mapping[str, str]) -> None:
         """Give columns other names; those that have them already, or are not there, stay as they are."""

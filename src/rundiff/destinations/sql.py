@@ -17,6 +17,7 @@ from rundiff.destinations.fields import check_fields, check_mode, check_name, ch
 from rundiff.destinations.merging import Writing
 from rundiff.destinations.modes import MODE_FIELDS, RUN, Mode, check_clashes
 from rundiff.destinations.readback import current_rows, echoed
+from rundiff.destinations.renames import refuse_both, refuse_names, renaming, under_names
 from rundiff.destinations.tables import Connection, Dialect, TableName, TableShape
 from rundiff.destinations.watermarks import TABLE, Watermarks
 from rundiff.errors import ConfigurationError, DestinationError
@@ -78,6 +79,11 @@ class SqlDestination:
 
     def check(self, target: Target, fields: Mapping[str, pa.DataType] | None) -> None:
         """Refuse names, columns and places that can't work; creates nothing."""
+        self._check(target, fields, {})
+
+    def _check(
+        self, target: Target, fields: Mapping[str, pa.DataType] | None, names: Mapping[str, str]
+    ) -> None:
         if fields is not None:
             check_clashes(self._dialect, self._mode, fields)
             fields = {**fields, **MODE_FIELDS[self._mode]}
@@ -93,6 +99,7 @@ class SqlDestination:
         if shape is None:
             self._check_schema(connection)
         else:
+            shape = under_names(self._dialect, shape, names)
             check_shape(self._dialect, target, shape, fields)
             check_mode(self._dialect, target, shape, self._mode)
         if fields is not None and self._dialect.rehearses:
@@ -220,34 +227,32 @@ class SqlDestination:
         ):
             connection.execute(dialect.retype.format(table=table, column=quote(column.name), type=wanted))
 
-    def check_renames(self, target: Target, names: Mapping[str, str]) -> None:
-        """Refuse a name that another column of the table has."""
+    def check_renames(
+        self, target: Target, names: Mapping[str, str], fields: Mapping[str, pa.DataType] | None
+    ) -> None:
+        """Refuse names that the columns can't get, and fields that the table can't take then."""
         connection = self._open(create=False)
         shape = None if connection is None else connection.shape(self._table)
-        fold = self._dialect.fold
-        for old, new in names.items() if shape is not None else ():
-            if (
-                shape is not None
-                and fold(old) != fold(new)
-                and {fold(old), fold(new)} <= shape.columns.keys()
-            ):
-                raise DestinationError(
-                    f'The table "{self._table.name}" in {self._database.address} has both a column {old} and a column '
-                    f"{new}, so the field {old} can't get that name there. Drop or rename one of them, then run again."
-                )
+        if shape is not None:
+            refuse_names(self._dialect, self._mode, shape, names, self.strangers(target))
+        self._check(target, fields, names)
 
     def rename(self, target: Target, names: Mapping[str, str]) -> None:
         """Rename columns of the table, if there is one."""
-        self.check_renames(target, names)
-        connection, fold = self._writable(), self._dialect.fold
+        connection = self._writable()
         with connection.transaction():
             shape = connection.shape(self._table)
-            for old, new in names.items() if shape is not None else ():
-                column = shape.columns.get(fold(old)) if shape is not None else None
-                if column is not None and column.name != new:
-                    connection.execute(
-                        f"ALTER TABLE {self._located(connection)} RENAME COLUMN {quote(column.name)} TO {quote(new)}"
-                    )
+            if shape is not None:
+                refuse_both(self._dialect, shape, names)
+            for column, new in [] if shape is None else renaming(self._dialect, shape, names):
+                table, name = self._located(connection), quote(column.name)
+                try:
+                    connection.execute(f"ALTER TABLE {table} RENAME COLUMN {name} TO {quote(new)}")
+                except DestinationError as error:
+                    raise type(error)(
+                        f"The column {column.name} can't get the name {new} that its field has by now; you may rename "
+                        f"it yourself. {error}"
+                    ) from error
         self._writing = None
 
     def claim(self, target: Target, start: Position) -> None:

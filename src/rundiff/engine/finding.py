@@ -36,7 +36,7 @@ from rundiff.engine.lost import Lost, refusal
 from rundiff.engine.previous import LogKeys, PreviousRecords, logs_of
 from rundiff.engine.proving import incomplete_reasons, odd_words
 from rundiff.engine.reading import SAMPLES, Read, ReadingRules, read_all
-from rundiff.engine.refusing import refuse_guarded, refuse_names
+from rundiff.engine.refusing import refuse_guarded, refuse_unfit
 from rundiff.engine.renaming import renames_now
 from rundiff.engine.renewing import Renewed
 from rundiff.engine.scoping import cursor_value, reach_of, reads_beyond
@@ -196,7 +196,9 @@ class Finder:
                 tuple(dict.fromkeys([*rule.fields, *_compared_before(manifest, rules)])),
                 rules.preparation,
             ),
-            fields=known_fields(read, {} if manifest is None else manifest.pins, over),
+            fields=known_fields(
+                read, {} if manifest is None else manifest.pins, {*over, *never_made(manifest, over)}
+            ),
             baseline=baseline,
             seen=self.seen,
             previous=previous,
@@ -283,12 +285,13 @@ class Finder:
 
     def _refuse_unfit(self, work: Comparing, spool: Spool, settled: Settled) -> None:
         """Refuse what the destination can't take before anything is written, and not in the middle of a delivery."""
-        if spool.rows:
-            self.destination.check(
-                self.target,
-                {f.name: f.type for f in spool.data_type if not pa.types.is_null(work.fields[f.name])},
-            )
-        refuse_names(self.destination, self.target, settled.renamed)
+        known = work.fields
+        fields = (
+            {f.name: f.type for f in spool.data_type if not pa.types.is_null(known[f.name])}
+            if spool.rows
+            else None
+        )
+        refuse_unfit(self.destination, self.target, settled.renamed, fields)
 
     def _refuse_lost(self) -> None:
         name = self.settings.name

@@ -27,8 +27,8 @@ def never_made(manifest: Manifest | None, made: Collection[str]) -> list[str]:
     return [] if manifest is None else [new for old, new in manifest.renamed.items() if old not in made]
 
 
-def known_fields(read: Read, before: Mapping[str, str], over: Collection[str]) -> dict[str, pa.DataType]:
-    """Give all fields with their pinned types, those of earlier readings included; not the former names in `over`."""
-    pins = {name: pin for name, pin in {**before, **read.pins}.items() if name not in over}
+def known_fields(read: Read, before: Mapping[str, str], without: Collection[str]) -> dict[str, pa.DataType]:
+    """Give all fields with their pinned types, those of earlier readings included, but those named in `without`."""
+    pins = {name: pin for name, pin in {**before, **read.pins}.items() if name not in without}
     names = dict.fromkeys([*read.fields, *pins])
     return {name: arrow_type_of(pins[name]) if name in pins else pa.null() for name in names}

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
+import pyarrow as pa
+
 from rundiff.compare.guards import Verdict
 from rundiff.destinations.contract import Destination, Renaming, Target
 from rundiff.engine.log import read_log
@@ -14,7 +16,7 @@ from rundiff.engine.records import values
 from rundiff.errors import DestinationError, PolicyViolation
 from rundiff.settings import SyncSettings
 
-__all__ = ["refuse_guarded", "refuse_names", "refuse_unready"]
+__all__ = ["refuse_guarded", "refuse_unfit", "refuse_unready"]
 
 
 def refuse_guarded(settings: SyncSettings, verdict: Verdict, deletes: Path) -> None:
@@ -32,10 +34,20 @@ def refuse_guarded(settings: SyncSettings, verdict: Verdict, deletes: Path) -> N
     )
 
 
-def refuse_names(destination: Destination, target: Target, names: Mapping[str, str]) -> None:
-    """Check that columns can get other names, before anything is written; raises `DestinationError`."""
+def refuse_unfit(
+    destination: Destination,
+    target: Target,
+    names: Mapping[str, str],
+    fields: Mapping[str, pa.DataType] | None,
+) -> None:
+    """Check that the destination takes the fields, and that columns can get other names; raises `DestinationError`.
+
+    `names` are given by the former ones; no `fields` where no record is written.
+    """
     if names and destination.capabilities.renames:
-        cast("Renaming", destination).check_renames(target, names)
+        cast("Renaming", destination).check_renames(target, names, fields)
+    elif fields is not None:
+        destination.check(target, fields)
 
 
 def refuse_unready(destination: Destination, target: Target) -> None:

@@ -169,14 +169,15 @@ class Execution:
         assert sealed is not None  # noqa: S101 -- only sealed runs are delivered
         session = self.session
         resumed = self.run.status is RunStatus.DELIVERING
-        if not resumed:
-            if not self._sync.established:
-                # From here on the destination holds something: key and destination are fixed.
-                session.sync = structs.replace(self._sync, established=True)
-                session.backends.database.set_sync(session.sync, session.token)
-            self._store(status=RunStatus.DELIVERING)
+        if not resumed and not self._sync.established:
+            # From here on the destination holds something: key and destination are fixed.
+            session.sync = structs.replace(self._sync, established=True)
+            session.backends.database.set_sync(session.sync, session.token)
         if changes.findings.renamed and session.destination.capabilities.renames:
+            # Before the run counts as delivering: who may not rename, or has an index in the way, is not bound to it.
             cast("Renaming", session.destination).rename(session.target, changes.findings.renamed)
+        if not resumed:
+            self._store(status=RunStatus.DELIVERING)
         if sealed.total == 0 and not sealed.forget:
             return None
         delivery = Delivery(

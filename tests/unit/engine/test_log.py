@@ -42,7 +42,9 @@ def test_batches_have_one_size_over_row_groups(tmp_path: Path, size: int, create
             assert [batch.records.num_rows for batch in batches] == creates
 
 
-def test_batches_of_long_records_are_not_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_of_long_records_are_not_put_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with LogWriter(tmp_path / CREATES) as writer:
         for start in range(0, 12, 3):
             writer.write(records(range(start, start + 3)))
