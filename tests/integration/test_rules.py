@@ -653,6 +653,32 @@ def test_what_was_refused_before_a_rename_is_tried_again_under_the_new_name(worl
     assert world.held[3] == {"id": 3, "value": "bad", "noisy": 3}
 
 
+def test_an_approval_repeats_no_rename_and_forgets_no_accepted_field(world: World) -> None:
+    world.run(rows_of())
+    accept_rename(world, v="value")
+    assert world.run(renamed_rows(3), max_deletes=1).counts.deletes_held == 3
+    fresh = [{**row, "v": "fresh"} for row in renamed_rows(3)]
+    assert world.counts(fresh[:1], scope="incremental") == (0, 1, 0, 0)
+    with world.workspace() as workspace:
+        workspace.accept_schema("s", ["noisy"])
+        assert workspace.approve("s").counts.deleted == 3
+    without = [{name: value for name, value in row.items() if name != "noisy"} for row in fresh]
+    assert world.counts(without) == (0, 3, 0, 0)
+    assert world.held == [{**row, "noisy": None} for row in without]
+
+
+def test_a_retry_forgets_no_accepted_field(world: World) -> None:
+    with opened(world.folder / "d.db") as connection:
+        connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT CHECK (v <> 'bad'), noisy)")
+    rows = rows_of()
+    rows[3]["v"] = "bad"
+    assert world.run(rows).counts.failed == 1
+    with world.workspace() as workspace:
+        workspace.accept_schema("s", ["noisy"])
+        assert workspace.retry("s").counts.failed == 1
+    assert world.run([{"id": row["id"], "v": row["v"]} for row in rows_of()]).counts.written == 6
+
+
 def test_renames_that_can_not_be(world: World) -> None:
     world.run(rows_of())
     with world.workspace() as workspace:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["binary_rows"]
 
 _PIECE_ROWS = 16_384
+_DAY_US = 86_400_000_000
 _TEXT = pa.large_string()
 _JSONB_VERSION = pa.scalar("\x01", _TEXT)
 
@@ -91,6 +92,13 @@ def _dates(array: pa.Array, _: Column) -> pa.Array | None:
     return days if low is None or (low >= FIRST_DAY and high <= LAST_DAY) else None
 
 
+def _times(array: pa.Array, _: Column) -> pa.Array | None:
+    times = pc.cast(array, pa.time64("us"))
+    latest = pc.max(pc.cast(times, pa.int64())).as_py()
+    # Arrow's times end before 24:00, which the server would take, and nothing could read back.
+    return times if latest is None or latest < _DAY_US else None
+
+
 def _timestamps(array: pa.Array, column: Column) -> pa.Array | None:
     naive = wire(array, column)
     return naive if pa.types.is_timestamp(naive.type) else None  # text: beyond years of four digits
@@ -122,7 +130,7 @@ _FORMS: Mapping[tuple[str, Kind], _Form] = {
     ("character varying", Kind.TEXT): _texts,
     ("bytea", Kind.BINARY): _cast(pa.large_binary()),
     ("date", Kind.DATE): _dates,
-    ("time without time zone", Kind.TIME): _cast(pa.time64("us")),
+    ("time without time zone", Kind.TIME): _times,
     ("timestamp without time zone", Kind.TIMESTAMP): _timestamps,
     ("timestamp with time zone", Kind.TIMESTAMP): _timestamps,
     ("uuid", Kind.UUID): _uuids,

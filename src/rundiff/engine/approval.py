@@ -102,6 +102,9 @@ def _deletions(kept: ChangeSet, changes: ChangeSet, baseline: Baseline) -> Chang
             signing_key_id=before.signing_key_id if manifest is None else manifest.signing_key_id,
             renewed=None,
             rekeyed=False,
+            # The held run has gone over to them; what was accepted since is for the next full run.
+            renamed={},
+            accepted=None,
             pins=before.pins if manifest is None else manifest.pins,
             ends_with_newline=before.ends_with_newline if manifest is None else manifest.ends_with_newline,
         ),

@@ -179,6 +179,7 @@ def _findings(execution: Execution, last_run: int, counts: list[int]) -> Any:
         renewed=None,
         rekeyed=False,
         renamed={},
+        accepted=None,
         # Records are sent as they were logged, perhaps under other types; the next run that reads them tells.
         field_signatures=False,
         pins=manifest.pins,

@@ -139,6 +139,7 @@ def test_binary_rows_and_csv_give_the_same_table(
         (pa.array([Decimal("1.25")], pa.decimal128(5, 2)), "numeric(5,1)"),
         (pa.array([-719_163], pa.int32()).cast(pa.date32()), "date"),  # before Christ
         (pa.array([2**62]).cast(pa.timestamp("us")), "timestamp without time zone"),
+        (pa.array([86_400_000_000]).cast(pa.time64("us")), "time without time zone"),  # 24:00
         (pa.array(["a"]), "citext"),
         (pa.array(["a"]), "mood"),
         (pa.array([["a"]]), "text[]"),
