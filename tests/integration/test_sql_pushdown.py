@@ -341,6 +341,16 @@ def test_what_was_refused_before_the_cursor_is_tried_again(tmp_path: Path) -> No
     assert visits.run(scope="incremental", cursor="at").counts.records_read == 1  # the cursor is heeded again
 
 
+def test_a_collation_that_only_another_program_knows_is_not_needed(tmp_path: Path) -> None:
+    visits, source = Visits(tmp_path), tmp_path / "source.db"
+    with contextlib.closing(sqlite3.connect(source)) as connection, connection:
+        connection.create_collation("LOCALIZED", lambda one, other: (one > other) - (one < other))
+        connection.execute("DROP TABLE visits")
+        connection.execute("CREATE TABLE visits (id INTEGER PRIMARY KEY, region TEXT COLLATE LOCALIZED)")
+        connection.execute("INSERT INTO visits VALUES (1, 'EU'), (2, 'US')")
+    assert visits.run(partition={"region": "EU"}).counts.records_read == 1
+
+
 def test_a_run_of_a_part_that_lost_its_baseline_reads_everything(tmp_path: Path) -> None:
     visits = Visits(tmp_path)
     visits.run(partition_by=["region"], scope="full")

@@ -82,15 +82,15 @@ class SqliteReading(RowsReading):
         """Give the condition that SQLite selects by, its values in `_bound`.
 
         Only columns of tables that were declared as whole numbers or text: others compare by what each
-        value is. Texts compare by their bytes, as Arrow finds the highest one.
+        value is. Texts compare by their bytes, as signatures do, and as Arrow finds the highest one.
         """
         with _translated(self._path):
             pins = {} if self._selection.query else _declared(self._raw, self._selection.table[-1])
         found = conditions(request, pins)
 
         def quoted(name: str) -> str:
-            ordered = any(one.field == name and one.orders_texts for one in found)
-            return quote(name) + (" COLLATE BINARY" if ordered else "")
+            # A collation of the program that made the table is not at hand here.
+            return quote(name) + (" COLLATE BINARY" if pins[name] == "text" else "")
 
         def told(value: object) -> str:
             self._bound.append(value)
