@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -248,21 +249,20 @@ def test_types_whose_comparison_is_another_are_not_selected_by(postgresql_url: s
             assert sum(batch.records.num_rows for batch in reading) == 3
 
 
+def sync_parts(origin: Origin, folder: Path, **settings: Any) -> rundiff.Run:
+    return rundiff.sync(
+        origin.url,
+        table="parts",
+        primary_key="id",
+        name="parts",
+        destination=f"sqlite:///{folder}/crm.db",
+        into="parts",
+        **settings,
+    )
+
+
 def test_runs_of_parts_deliver_and_delete_within_them(origin: Origin, tmp_path: Path) -> None:
-    crm = tmp_path / "crm.db"
-
-    def run(**settings: Any) -> rundiff.Run:
-        return rundiff.sync(
-            origin.url,
-            table="parts",
-            primary_key="id",
-            name="parts",
-            destination=f"sqlite:///{crm}",
-            into="parts",
-            max_delete_percent=100,
-            **settings,
-        )
-
+    run = partial(sync_parts, origin, tmp_path, max_delete_percent=100)
     assert run().counts.records_read == 24
     origin.do(
         ["DELETE FROM parts WHERE number IN (1, 2) AND id > 9", "UPDATE parts SET price = 9 WHERE number = 3"]
@@ -276,19 +276,7 @@ def test_runs_of_parts_deliver_and_delete_within_them(origin: Origin, tmp_path: 
 
 
 def test_incremental_runs_read_from_the_cursor_on(origin: Origin, tmp_path: Path) -> None:
-    def run(**settings: Any) -> rundiff.Run:
-        return rundiff.sync(
-            origin.url,
-            table="parts",
-            primary_key="id",
-            name="parts",
-            scope="incremental",
-            cursor="id",
-            destination=f"sqlite:///{tmp_path}/crm.db",
-            into="parts",
-            **settings,
-        )
-
+    run = partial(sync_parts, origin, tmp_path, scope="incremental", cursor="id")
     assert run().counts.records_read == 24
     origin.do(["INSERT INTO parts (id) VALUES (30)", "INSERT INTO parts (id) VALUES (31)"])
     result = run()

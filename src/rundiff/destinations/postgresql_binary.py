@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rundiff.destinations.kinds import Kind, kind_of
-from rundiff.destinations.postgresql_types import FIRST_DAY, LAST_DAY, base_type, travels, wire
+from rundiff.destinations.postgresql_types import DAY_US, FIRST_DAY, LAST_DAY, base_type, travels, wire
 from rundiff.destinations.tables import Column
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["binary_rows"]
 
 _PIECE_ROWS = 16_384
-_DAY_US = 86_400_000_000
 _TEXT = pa.large_string()
 _JSONB_VERSION = pa.scalar("\x01", _TEXT)
 
@@ -96,7 +95,7 @@ def _times(array: pa.Array, _: Column) -> pa.Array | None:
     times = pc.cast(array, pa.time64("us"))
     latest = pc.max(pc.cast(times, pa.int64())).as_py()
     # Arrow's times end before 24:00, which the server would take, and nothing could read back.
-    return times if latest is None or latest < _DAY_US else None
+    return times if latest is None or latest < DAY_US else None
 
 
 def _timestamps(array: pa.Array, column: Column) -> pa.Array | None:

@@ -18,7 +18,7 @@ from rundiff.destinations.spelling import hex_text, iso_date, plain_text
 from rundiff.destinations.tables import Column, ExistingColumn
 from rundiff.errors import RecordsRefused
 
-__all__ = ["FIRST_DAY", "LAST_DAY", "base_type", "holds", "told", "travels", "type_for", "wire"]
+__all__ = ["DAY_US", "FIRST_DAY", "LAST_DAY", "base_type", "holds", "told", "travels", "type_for", "wire"]
 
 _TEXT = pa.large_string()
 _EXACT_DIGITS = 15
@@ -26,7 +26,7 @@ _EXACT_DIGITS = 15
 _MOST_DIGITS = 1_000
 FIRST_DAY = -719_162
 """0001-01-01 in days since 1970-01-01: earlier dates are spelled with BC."""
-_DAY_US = 86_400_000_000
+DAY_US = 86_400_000_000
 LAST_DAY = 2_932_896
 """9999-12-31."""
 _LAST_US = 253_402_300_800_000_000
@@ -245,7 +245,7 @@ def _timestamps(array: pa.Array) -> pa.Array:
     counts = pc.cast(naive, pa.int64())
     bounds = pc.min_max(counts)
     low, high = bounds["min"].as_py(), bounds["max"].as_py()
-    if low is None or (low >= FIRST_DAY * _DAY_US and high < _LAST_US):
+    if low is None or (low >= FIRST_DAY * DAY_US and high < _LAST_US):
         return naive
     return pa.array(
         [None if count is None else _spelled_moment(count) for count in counts.to_pylist()], _TEXT
@@ -253,7 +253,7 @@ def _timestamps(array: pa.Array) -> pa.Array:
 
 
 def _spelled_moment(count: int) -> str:
-    days, rest = divmod(count, _DAY_US)
+    days, rest = divmod(count, DAY_US)
     seconds, fraction = divmod(rest, 1_000_000)
     date, _, era = _spelled_date(days).partition(" ")
     time = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{fraction:06d}"

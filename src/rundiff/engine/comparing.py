@@ -17,7 +17,7 @@ import pyarrow as pa
 from rundiff.ahead import ahead
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.columns import as_struct
-from rundiff.baseline.order import Halves, first_of_group, words
+from rundiff.baseline.order import Halves, distinct, first_of_group, words
 from rundiff.compare.conflicts import NO_WINNER, QUARANTINED, Candidates, Strategy, resolve
 from rundiff.compare.decision import Decision, decide
 from rundiff.compare.scopes import among, judge_misses
@@ -187,9 +187,7 @@ def prefetch_previous(work: Comparing, spool: Spool, also: npt.NDArray[np.int64]
         # What changed in these is told by their signatures.
         changed = changed[~work.field_signatures.known(changed)]
     asked = [changed, work.gone, *([] if also is None else [also])]
-    # Not by np.unique: of a million positions it took 0.8 s, this 0.02 s.
-    positions = np.sort(np.concatenate(asked))
-    positions = positions[np.diff(positions, prepend=-1) > 0]
+    positions = distinct(np.concatenate(asked))
     if 0 < len(positions) <= PREFETCH:
         known = work.baseline.take(positions)
         written = known.column("written_run").to_numpy().astype(np.int64)

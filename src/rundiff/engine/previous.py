@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from rundiff.baseline.columns import conform, is_flat, unify_types
 from rundiff.baseline.manifest import Rename
-from rundiff.baseline.order import Words, argsort, as_signatures, prefixes, rows_equal, words
+from rundiff.baseline.order import Words, argsort, as_signatures, distinct, prefixes, rows_equal, words
 from rundiff.database.logs import WriteLog
 from rundiff.engine.changeset import META
 from rundiff.engine.log import CREATES, DELETES, UPDATES
@@ -111,7 +111,7 @@ class PreviousRecords:
         if self._cached is not None:
             return self._cached.type
         kind: pa.DataType = pa.null()
-        for run in _distinct(runs):
+        for run in distinct(runs).tolist():
             if run not in self._types:
                 self._types[run] = self._type_of(run)
             kind = unify_types(kind, self._types[run])
@@ -132,7 +132,7 @@ class PreviousRecords:
         Gives its type; the null type, and nothing is kept, if none is known.
         """
         self._cached = None
-        runs = _distinct(written_run)
+        runs = distinct(written_run).tolist()
         self._parts = {
             run: self._log_folder(run, signatures.take(pa.array(np.flatnonzero(written_run == run))))
             for run in runs
@@ -173,7 +173,7 @@ class PreviousRecords:
         wanted = words(signatures)
         parts: list[pa.Array] = []
         places: list[npt.NDArray[np.int64]] = []
-        for run in _distinct(written_run):
+        for run in distinct(written_run).tolist():
             rows = np.flatnonzero(written_run == run)
             rows = rows[argsort(wanted[rows])]
             paths = self._paths(run)
@@ -198,13 +198,6 @@ class PreviousRecords:
         index[np.concatenate(places)] = np.arange(sum(len(p) for p in places))
         chosen = pa.array(index, mask=index < 0)
         return pa.concat_arrays(parts).take(chosen)
-
-
-def _distinct(numbers: npt.NDArray[np.int64]) -> list[int]:
-    """Give each number once, ascending; np.unique would import masked arrays first."""
-    ascending = np.sort(numbers)
-    distinct: list[int] = ascending[np.diff(ascending, prepend=-1) > 0].tolist()
-    return distinct
 
 
 def _matches(path: Path, wanted: pa.Array, kind: pa.DataType) -> list[tuple[Rows, pa.Array]]:
