@@ -13,9 +13,11 @@ mod present;
 mod rows;
 mod segment;
 mod sha;
+mod side_by_side;
 mod sign;
 mod slots;
 mod source;
+mod spare;
 mod text;
 mod tree;
 

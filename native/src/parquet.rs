@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
 
 use arrow_array::{ArrayRef, RecordBatch, StructArray};
-use arrow_schema::{Schema, SchemaRef};
+use arrow_schema::{Field, FieldRef, Schema, SchemaRef};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
@@ -19,6 +19,7 @@ use rayon::prelude::*;
 
 use crate::exchange::{export, import_schema};
 use crate::pool::pool;
+use crate::side_by_side::{side_by_side, views_of};
 use crate::source::Source;
 
 /// Decoded batches that wait for their taker.
@@ -38,9 +39,9 @@ impl Columns {
         let say = |error: parquet::errors::ParquetError| error.to_string();
         let source = Source::open(path).map_err(|error| error.to_string())?;
         let schema = Arc::new(schema);
+        let decoded = Schema::new(schema.fields().iter().map(as_decoded).collect::<Vec<_>>());
         // The types are the caller's, so that what a file says of Arrow's types can't contradict them.
-        let options =
-            ArrowReaderOptions::new().with_skip_arrow_metadata(true).with_schema(Arc::clone(&schema));
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true).with_schema(Arc::new(decoded));
         let metadata = ArrowReaderMetadata::load(&source, options).map_err(say)?;
         let readers = (0..schema.fields().len())
             .map(|column| {
@@ -60,10 +61,11 @@ impl Columns {
         let parts: Vec<Option<Result<ArrayRef, String>>> = pool.install(|| {
             self.readers
                 .par_iter_mut()
+                .zip(self.schema.fields().par_iter())
                 .with_max_len(1)
-                .map(|reader| {
-                    let part = reader.next()?;
-                    Some(part.map(|part| Arc::clone(part.column(0))).map_err(|error| error.to_string()))
+                .map(|(reader, field)| {
+                    let part = reader.next()?.map_err(|error| error.to_string());
+                    Some(part.and_then(|part| side_by_side(part.column(0), field.data_type())))
                 })
                 .collect()
         });
@@ -77,6 +79,14 @@ impl Columns {
         Some(columns.and_then(|columns| {
             RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(|error| error.to_string())
         }))
+    }
+}
+
+/// A field as the decoder is asked for it: views of texts and bytes.
+fn as_decoded(field: &FieldRef) -> FieldRef {
+    match views_of(field.data_type()) {
+        Some(views) => Arc::new(Field::clone(field).with_data_type(views)),
+        None => Arc::clone(field),
     }
 }
 

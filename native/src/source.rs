@@ -4,11 +4,13 @@ use std::fs::File;
 use std::io::{BufReader, Read, Result as IoResult};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::reader::{ChunkReader, Length};
+
+use crate::spare::Recycled;
 
 /// An open file. A file's own cursor would be shared by all its duplicates: none is used here.
 ///
@@ -59,47 +61,8 @@ impl ChunkReader for Source {
         if end.is_none() {
             return Err(ParquetError::EOF(format!("{length} bytes at {start} lead out of the file")));
         }
-        let mut buffer = Recycled::of(length);
-        self.file.read_exact_at(&mut buffer.bytes[..length], start)?;
+        let mut buffer = Recycled::of(length, 0);
+        self.file.read_exact_at(&mut buffer.room()[..length], start)?;
         Ok(Bytes::from_owner(buffer))
-    }
-}
-
-/// Buffers that wait to be used again: fresh memory is cleared by the system first, page by page.
-static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
-
-/// As many are kept, of at most this size each.
-const SPARE_BUFFERS: usize = 32;
-const SPARE_BYTES: usize = 2 << 20;
-
-/// A buffer that goes back to the spare ones when nobody needs it any more.
-struct Recycled {
-    bytes: Vec<u8>,
-    length: usize,
-}
-
-impl Recycled {
-    fn of(length: usize) -> Self {
-        let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut bytes = spare.unwrap_or_default();
-        if bytes.len() < length {
-            bytes.resize(length, 0);
-        }
-        Self { bytes, length }
-    }
-}
-
-impl AsRef<[u8]> for Recycled {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
-}
-
-impl Drop for Recycled {
-    fn drop(&mut self) {
-        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < SPARE_BUFFERS && self.bytes.capacity() <= SPARE_BYTES {
-            spare.push(std::mem::take(&mut self.bytes));
-        }
     }
 }
