@@ -8,8 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from importlib.abc import MetaPathFinder
-from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
@@ -207,7 +206,11 @@ def _leave_pandas_out() -> None:
     That takes longer than a whole small sync, and the command hands no pandas object over. Where
     plug-ins are installed, they may, and everything stays as it is.
     """
-    if "pandas" in sys.modules or any(entry_points(group=group) for group in PLUGINS):
+    if "pandas" in sys.modules or find_spec("pandas") is None:
+        return
+    from rundiff.plugins import entry_points
+
+    if any(entry_points(group=group) for group in PLUGINS):
         return
     import pyarrow as pa
 
@@ -220,8 +223,11 @@ def _leave_pandas_out() -> None:
         sys.meta_path.remove(hiding)
 
 
-class _HidePandas(MetaPathFinder):
-    """Says that there is no pandas."""
+class _HidePandas:
+    """A finder that says that there is no pandas (Python reference, "The meta path").
+
+    No subclass of `importlib.abc.MetaPathFinder`, whose import takes as long as all of click.
+    """
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:  # noqa: ARG002 -- the protocol of finders
         """Refuse pandas, leave everything else to the other finders."""

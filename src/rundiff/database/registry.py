@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from rundiff.database.contract import Database
 from rundiff.errors import ConfigurationError
+from rundiff.plugins import entry_points
 
 __all__ = ["ENTRY_POINTS", "migrate_database", "open_database"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from rundiff.errors import ConfigurationError
+from rundiff.plugins import entry_points
 from rundiff.settings import DestinationOptions
 
 if TYPE_CHECKING:  # it brings Arrow, which a command that delivers nothing does not need

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
 
 from rundiff.errors import ConfigurationError, MissingDriver
+from rundiff.plugins import entry_points
 from rundiff.stores.contract import SignatureStore
 
 __all__ = ["ENTRY_POINTS", "StoreFactory", "open_store"]
