@@ -13,6 +13,10 @@ mod present;
 mod rows;
 mod segment;
 mod sha;
+#[cfg(target_arch = "x86_64")]
+mod sha_pairs;
+#[cfg(target_arch = "x86_64")]
+mod sha_wide;
 mod side_by_side;
 mod sign;
 mod slots;

@@ -7,16 +7,17 @@ use pyo3::prelude::*;
 use rayon::prelude::*;
 
 use crate::pool::pool;
-use crate::sha::{Hasher, Keying, PADDING_ROOM, pad};
+use crate::sha::{Hasher, Keying, PADDING_ROOM, Way, pad};
 
 /// Messages that one thread hashes again and again; few enough to stay in its first cache.
 const GROUP: usize = 64;
 
 /// Hash `messages` messages of `bytes` bytes each on all cores; nothing is encoded.
 ///
-/// Gives the seconds it took with the `sha2` crate, one message at a time, and as the signer does it.
+/// Gives the seconds that each way of hashing took that this processor has. The first is the `sha2` crate,
+/// one message at a time; the last is how the signer hashes.
 #[pyfunction]
-pub fn _sha256_limit(py: Python<'_>, messages: usize, bytes: usize) -> PyResult<(f64, f64)> {
+pub fn _sha256_limit(py: Python<'_>, messages: usize, bytes: usize) -> PyResult<Vec<(&'static str, f64)>> {
     let pool = pool().map_err(PyRuntimeError::new_err)?;
     let seconds = |hasher: &Hasher| {
         let start = Instant::now();
@@ -41,5 +42,6 @@ pub fn _sha256_limit(py: Python<'_>, messages: usize, bytes: usize) -> PyResult<
         });
         start.elapsed().as_secs_f64()
     };
-    Ok(py.detach(|| (seconds(&Hasher::plain(Keying::new(None))), seconds(&Hasher::new(Keying::new(None))))))
+    let each = |way: Way| (way.name(), seconds(&Hasher::by(way, Keying::new(None))));
+    Ok(py.detach(|| Way::all().into_iter().map(each).collect()))
 }

@@ -1,10 +1,13 @@
 //! SHA-256 (FIPS 180-4) of many short messages that are already padded, and HMAC (RFC 2104) over it.
 //!
-//! One message after another leaves the SHA unit of x86 processors waiting for its own results,
-//! so two messages are kept in flight there. Elsewhere the `sha2` crate does the work, with the
-//! processor's instructions where it knows them.
+//! On x86 processors messages are hashed side by side: 16 in AVX-512 registers, or two in flight in the
+//! SHA instructions. Elsewhere the `sha2` crate does the work, with the processor's instructions where
+//! it knows them.
 
 use sha2::block_api::compress256;
+
+#[cfg(target_arch = "x86_64")]
+use crate::{sha_pairs::hash_pairs, sha_wide::hash_wide};
 
 pub type Block = [u8; 64];
 pub type State = [u32; 8];
@@ -16,11 +19,33 @@ pub const PADDING_ROOM: usize = 72;
 const INITIAL: State =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
+#[cfg(target_arch = "x86_64")]
+#[rustfmt::skip]
+pub const ROUND_CONSTANTS: [u32; 64] = [
+    0x428a_2f98, 0x7137_4491, 0xb5c0_fbcf, 0xe9b5_dba5, 0x3956_c25b, 0x59f1_11f1, 0x923f_82a4, 0xab1c_5ed5,
+    0xd807_aa98, 0x1283_5b01, 0x2431_85be, 0x550c_7dc3, 0x72be_5d74, 0x80de_b1fe, 0x9bdc_06a7, 0xc19b_f174,
+    0xe49b_69c1, 0xefbe_4786, 0x0fc1_9dc6, 0x240c_a1cc, 0x2de9_2c6f, 0x4a74_84aa, 0x5cb0_a9dc, 0x76f9_88da,
+    0x983e_5152, 0xa831_c66d, 0xb003_27c8, 0xbf59_7fc7, 0xc6e0_0bf3, 0xd5a7_9147, 0x06ca_6351, 0x1429_2967,
+    0x27b7_0a85, 0x2e1b_2138, 0x4d2c_6dfc, 0x5338_0d13, 0x650a_7354, 0x766a_0abb, 0x81c2_c92e, 0x9272_2c85,
+    0xa2bf_e8a1, 0xa81a_664b, 0xc24b_8b70, 0xc76c_51a3, 0xd192_e819, 0xd699_0624, 0xf40e_3585, 0x106a_a070,
+    0x19a4_c116, 0x1e37_6c08, 0x2748_774c, 0x34b0_bcb5, 0x391c_0cb3, 0x4ed8_aa4a, 0x5b9c_ca4f, 0x682e_6ff3,
+    0x748f_82ee, 0x78a5_636f, 0x84c8_7814, 0x8cc7_0208, 0x90be_fffa, 0xa450_6ceb, 0xbef9_a3f7, 0xc671_78f2,
+];
+
 /// A padded message: `count` blocks from block `first` on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Span {
     pub first: usize,
     pub count: usize,
+}
+
+/// A message of which the blocks before `span` are in `state`, and whose digest goes to `out[digest]`.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Started {
+    pub state: State,
+    pub span: Span,
+    pub digest: usize,
 }
 
 /// What a message is hashed under: nothing, or an HMAC key as the states after its two pads.
@@ -68,21 +93,64 @@ pub fn pad(bytes: &mut [u8], start: usize, end: usize, keying: &Keying) -> Span 
     Span { first: start / 64, count }
 }
 
-/// Hashes messages, several in flight where that pays.
+/// How messages are hashed; one that comes later is faster wherever the processor has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// One message at a time through the `sha2` crate.
+    Plain,
+    /// Two in flight in the processor's SHA instructions.
+    Pairs,
+    /// 16 side by side in AVX-512 registers.
+    Wide,
+}
+
+impl Way {
+    /// The ways that this processor has.
+    pub fn all() -> Vec<Self> {
+        let mut ways = vec![Self::Plain];
+        if processor_has_sha() {
+            ways.push(Self::Pairs);
+        }
+        if processor_has_avx512() {
+            ways.push(Self::Wide);
+        }
+        ways
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Pairs => "pairs",
+            Self::Wide => "wide",
+        }
+    }
+}
+
+/// Hashes messages, several at a time where that pays.
 #[derive(Clone, Debug)]
 pub struct Hasher {
     keying: Keying,
-    interleave: bool,
+    way: Way,
+    has_sha: bool,
 }
 
 impl Hasher {
+    /// Hash in the fastest way that the processor has.
     pub fn new(keying: Keying) -> Self {
-        Self { keying, interleave: processor_has_sha() }
+        let way = Way::all().pop().expect("there is always the plain one");
+        Self { keying, way, has_sha: processor_has_sha() }
     }
 
-    /// One message at a time through the `sha2` crate, for comparison.
-    pub fn plain(keying: Keying) -> Self {
-        Self { keying, interleave: false }
+    /// Hash in a way of one's own choice, for comparison. Panics if the processor does not have it.
+    pub fn by(way: Way, keying: Keying) -> Self {
+        assert!(Way::all().contains(&way), "this processor does not have {way:?}");
+        Self { keying, way, has_sha: processor_has_sha() }
+    }
+
+    /// The same, but as on a processor without SHA instructions.
+    #[cfg(test)]
+    fn without_sha(self) -> Self {
+        Self { has_sha: false, ..self }
     }
 
     pub fn keying(&self) -> &Keying {
@@ -108,11 +176,17 @@ impl Hasher {
 
     fn hash_from(&self, initial: &State, blocks: &[Block], spans: &[Span], out: &mut [Digest]) {
         #[cfg(target_arch = "x86_64")]
-        if self.interleave {
-            // SAFETY: `interleave` is set only when the processor has the instructions that
-            // `hash_pairs` is compiled for.
-            unsafe { x86::hash_pairs(initial, blocks, spans, out) };
-            return;
+        match self.way {
+            Way::Plain => {}
+            Way::Pairs => {
+                let messages = spans.iter().enumerate();
+                let messages =
+                    messages.map(|(digest, span)| Started { state: *initial, span: *span, digest });
+                // SAFETY: a `Hasher` has this way only when the processor has the instructions.
+                return unsafe { hash_pairs(blocks, messages, out) };
+            }
+            // SAFETY: the same; and `has_sha` is true only when it has the SHA instructions, too.
+            Way::Wide => return unsafe { hash_wide(initial, blocks, spans, out, self.has_sha) },
         }
         for (span, digest) in spans.iter().zip(out) {
             let mut state = *initial;
@@ -148,8 +222,20 @@ pub fn processor_has_sha() -> bool {
     }
 }
 
+/// Whether 16 messages can be hashed side by side.
+fn processor_has_avx512() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512bw")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
+}
+
 #[inline]
-fn to_bytes(state: &State) -> Digest {
+pub fn to_bytes(state: &State) -> Digest {
     let mut out = [0; 32];
     for (bytes, word) in out.as_chunks_mut::<4>().0.iter_mut().zip(state) {
         *bytes = word.to_be_bytes();
@@ -157,194 +243,21 @@ fn to_bytes(state: &State) -> Digest {
     out
 }
 
+/// The state that `to_bytes` makes this digest of.
 #[cfg(target_arch = "x86_64")]
-mod x86 {
-    use core::arch::x86_64::{
-        __m128i, _mm_add_epi32, _mm_alignr_epi8, _mm_blend_epi16, _mm_loadu_si128, _mm_set_epi64x,
-        _mm_sha256msg1_epu32, _mm_sha256msg2_epu32, _mm_sha256rnds2_epu32, _mm_shuffle_epi8,
-        _mm_shuffle_epi32, _mm_storeu_si128,
-    };
-
-    use super::{Block, Digest, Span, State, to_bytes};
-
-    #[rustfmt::skip]
-    const ROUND_CONSTANTS: [[u32; 4]; 16] = [
-        [0x428a_2f98, 0x7137_4491, 0xb5c0_fbcf, 0xe9b5_dba5], [0x3956_c25b, 0x59f1_11f1, 0x923f_82a4, 0xab1c_5ed5],
-        [0xd807_aa98, 0x1283_5b01, 0x2431_85be, 0x550c_7dc3], [0x72be_5d74, 0x80de_b1fe, 0x9bdc_06a7, 0xc19b_f174],
-        [0xe49b_69c1, 0xefbe_4786, 0x0fc1_9dc6, 0x240c_a1cc], [0x2de9_2c6f, 0x4a74_84aa, 0x5cb0_a9dc, 0x76f9_88da],
-        [0x983e_5152, 0xa831_c66d, 0xb003_27c8, 0xbf59_7fc7], [0xc6e0_0bf3, 0xd5a7_9147, 0x06ca_6351, 0x1429_2967],
-        [0x27b7_0a85, 0x2e1b_2138, 0x4d2c_6dfc, 0x5338_0d13], [0x650a_7354, 0x766a_0abb, 0x81c2_c92e, 0x9272_2c85],
-        [0xa2bf_e8a1, 0xa81a_664b, 0xc24b_8b70, 0xc76c_51a3], [0xd192_e819, 0xd699_0624, 0xf40e_3585, 0x106a_a070],
-        [0x19a4_c116, 0x1e37_6c08, 0x2748_774c, 0x34b0_bcb5], [0x391c_0cb3, 0x4ed8_aa4a, 0x5b9c_ca4f, 0x682e_6ff3],
-        [0x748f_82ee, 0x78a5_636f, 0x84c8_7814, 0x8cc7_0208], [0x90be_fffa, 0xa450_6ceb, 0xbef9_a3f7, 0xc671_78f2],
-    ];
-
-    /// The eight state words in the order that the SHA instructions take: ABEF and CDGH.
-    #[derive(Clone, Copy)]
-    struct Words {
-        abef: __m128i,
-        cdgh: __m128i,
+#[inline]
+pub fn from_bytes(digest: &Digest) -> State {
+    let mut state = [0; 8];
+    for (word, bytes) in state.iter_mut().zip(digest.as_chunks::<4>().0) {
+        *word = u32::from_be_bytes(*bytes);
     }
-
-    #[inline]
-    #[target_feature(enable = "sse2")]
-    fn load(bytes: &[u8; 16]) -> __m128i {
-        // SAFETY: the reference is to 16 readable bytes, and this load asks for no alignment.
-        unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
-    }
-
-    #[inline]
-    #[target_feature(enable = "sse2")]
-    fn load_words(words: &[u32; 4]) -> __m128i {
-        // SAFETY: four words are 16 readable bytes, and this load asks for no alignment.
-        unsafe { _mm_loadu_si128(words.as_ptr().cast()) }
-    }
-
-    #[inline]
-    #[target_feature(enable = "sse2")]
-    fn store_words(words: &mut [u32; 4], value: __m128i) {
-        // SAFETY: four words are 16 writable bytes, and this store asks for no alignment.
-        unsafe { _mm_storeu_si128(words.as_mut_ptr().cast(), value) }
-    }
-
-    #[inline]
-    #[target_feature(enable = "sha,sse4.1,ssse3")]
-    fn to_words(state: &State) -> Words {
-        let (halves, _) = state.as_chunks::<4>();
-        let cdab = _mm_shuffle_epi32(load_words(&halves[0]), 0xB1);
-        let efgh = _mm_shuffle_epi32(load_words(&halves[1]), 0x1B);
-        Words { abef: _mm_alignr_epi8(cdab, efgh, 8), cdgh: _mm_blend_epi16(efgh, cdab, 0xF0) }
-    }
-
-    #[inline]
-    #[target_feature(enable = "sha,sse4.1,ssse3")]
-    fn to_state(words: Words) -> State {
-        let feba = _mm_shuffle_epi32(words.abef, 0x1B);
-        let dchg = _mm_shuffle_epi32(words.cdgh, 0xB1);
-        let mut state = [0; 8];
-        let (halves, _) = state.as_chunks_mut::<4>();
-        store_words(&mut halves[0], _mm_blend_epi16(feba, dchg, 0xF0));
-        store_words(&mut halves[1], _mm_alignr_epi8(dchg, feba, 8));
-        state
-    }
-
-    #[inline]
-    #[target_feature(enable = "sha,sse4.1,ssse3")]
-    fn message(block: &Block) -> [__m128i; 4] {
-        let big_endian = _mm_set_epi64x(0x0C0D_0E0F_0809_0A0B, 0x0405_0607_0001_0203);
-        let (parts, _) = block.as_chunks::<16>();
-        [
-            _mm_shuffle_epi8(load(&parts[0]), big_endian),
-            _mm_shuffle_epi8(load(&parts[1]), big_endian),
-            _mm_shuffle_epi8(load(&parts[2]), big_endian),
-            _mm_shuffle_epi8(load(&parts[3]), big_endian),
-        ]
-    }
-
-    /// The next four words of the message schedule, written over the four oldest ones.
-    #[inline]
-    #[target_feature(enable = "sha,sse4.1,ssse3")]
-    fn extend(w: &mut [__m128i; 4], at: usize) {
-        let oldest = _mm_sha256msg1_epu32(w[at], w[(at + 1) % 4]);
-        let middle = _mm_alignr_epi8(w[(at + 3) % 4], w[(at + 2) % 4], 4);
-        w[at] = _mm_sha256msg2_epu32(_mm_add_epi32(oldest, middle), w[(at + 3) % 4]);
-    }
-
-    /// One block each into `LANES` states: the lanes' rounds don't depend on one another.
-    #[inline]
-    #[target_feature(enable = "sha,sse4.1,ssse3")]
-    fn compress<const LANES: usize>(lanes: &mut [Words; LANES], blocks: [&Block; LANES]) {
-        let before = *lanes;
-        let mut w = [message(blocks[0]); LANES];
-        for lane in 1..LANES {
-            w[lane] = message(blocks[lane]);
-        }
-        for (round, constants) in ROUND_CONSTANTS.iter().enumerate() {
-            let at = round % 4;
-            let constants = load_words(constants);
-            let mut sum = [constants; LANES];
-            for lane in 0..LANES {
-                if round >= 4 {
-                    extend(&mut w[lane], at);
-                }
-                sum[lane] = _mm_add_epi32(w[lane][at], constants);
-            }
-            for lane in 0..LANES {
-                let Words { abef, cdgh } = &mut lanes[lane];
-                *cdgh = _mm_sha256rnds2_epu32(*cdgh, *abef, sum[lane]);
-            }
-            for lane in 0..LANES {
-                let Words { abef, cdgh } = &mut lanes[lane];
-                *abef = _mm_sha256rnds2_epu32(*abef, *cdgh, _mm_shuffle_epi32(sum[lane], 0x0E));
-            }
-        }
-        for lane in 0..LANES {
-            lanes[lane].abef = _mm_add_epi32(lanes[lane].abef, before[lane].abef);
-            lanes[lane].cdgh = _mm_add_epi32(lanes[lane].cdgh, before[lane].cdgh);
-        }
-    }
-
-    /// What is left of the message that a lane works on, and where its digest goes.
-    #[derive(Clone, Copy)]
-    struct Progress {
-        at: usize,
-        left: usize,
-        digest: usize,
-    }
-
-    impl Progress {
-        fn start(spans: &[Span], digest: usize) -> Self {
-            let Span { first, count } = spans[digest];
-            Self { at: first, left: count, digest }
-        }
-    }
-
-    /// Hash all messages, two at a time; a lane that ends takes the next message.
-    #[target_feature(enable = "sha,sse4.1,ssse3")]
-    pub fn hash_pairs(initial: &State, blocks: &[Block], spans: &[Span], out: &mut [Digest]) {
-        let initial = to_words(initial);
-        let mut words = [initial; 2];
-        let mut next = spans.len().min(2);
-        let mut work = match spans.len() {
-            0 => return,
-            1 => [Progress::start(spans, 0), Progress { at: 0, left: 0, digest: usize::MAX }],
-            _ => [Progress::start(spans, 0), Progress::start(spans, 1)],
-        };
-        while work[0].left > 0 && work[1].left > 0 {
-            let shared = work[0].left.min(work[1].left);
-            let one = &blocks[work[0].at..work[0].at + shared];
-            let other = &blocks[work[1].at..work[1].at + shared];
-            for (a, b) in one.iter().zip(other) {
-                compress(&mut words, [a, b]);
-            }
-            for lane in 0..2 {
-                work[lane].at += shared;
-                work[lane].left -= shared;
-                if work[lane].left == 0 {
-                    out[work[lane].digest] = to_bytes(&to_state(words[lane]));
-                    if next < spans.len() {
-                        work[lane] = Progress::start(spans, next);
-                        words[lane] = initial;
-                        next += 1;
-                    }
-                }
-            }
-        }
-        for lane in 0..2 {
-            let Progress { at, left, digest } = work[lane];
-            if left > 0 {
-                let mut alone = [words[lane]];
-                for block in &blocks[at..at + left] {
-                    compress(&mut alone, [block]);
-                }
-                out[digest] = to_bytes(&to_state(alone[0]));
-            }
-        }
-    }
+    state
 }
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest as _, Sha256};
+
     use super::*;
 
     fn hex(bytes: &[u8]) -> String {
@@ -382,12 +295,48 @@ mod tests {
         (b"\xd3", "28969cdfa74a12c82f3bad960b0b000aca2ac329deea5c2328ebc6f2ba9802c1"),
     ];
 
+    /// One hasher for each way of this processor, and AVX-512 without the SHA instructions.
+    fn hashers(key: Option<&[u8]>) -> Vec<Hasher> {
+        let ways = Way::all().into_iter();
+        let mut hashers: Vec<_> = ways.map(|way| Hasher::by(way, Keying::new(key))).collect();
+        hashers.push(Hasher::new(Keying::new(key)).without_sha());
+        hashers
+    }
+
+    /// The digests by the whole of the `sha2` crate, its padding included.
+    fn expected(messages: &[&[u8]]) -> Vec<String> {
+        messages.iter().map(|message| hex(&Sha256::digest(message))).collect()
+    }
+
+    struct Random(u64);
+
+    impl Random {
+        /// A number below `limit` (xorshift: G. Marsaglia, 2003).
+        fn below(&mut self, limit: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % limit as u64) as usize
+        }
+
+        fn text(&mut self, length: usize) -> Vec<u8> {
+            (0..length).map(|_| self.below(256) as u8).collect()
+        }
+    }
+
     #[test]
-    fn agrees_with_the_published_digests_on_both_paths() {
+    fn the_last_way_is_the_one_that_is_taken() {
+        assert_eq!(Hasher::new(Keying::new(None)).way, *Way::all().last().unwrap());
+        assert_eq!(Way::all()[0], Way::Plain);
+    }
+
+    #[test]
+    fn agrees_with_the_published_digests_in_every_way() {
         let messages: Vec<&[u8]> = VECTORS.iter().map(|(message, _)| *message).collect();
-        let expected: Vec<String> = VECTORS.iter().map(|(_, digest)| (*digest).to_owned()).collect();
-        for hasher in [Hasher::new(Keying::new(None)), Hasher::plain(Keying::new(None))] {
-            assert_eq!(hash_many(&hasher, &messages), expected);
+        let digests: Vec<String> = VECTORS.iter().map(|(_, digest)| (*digest).to_owned()).collect();
+        for hasher in hashers(None) {
+            assert_eq!(hash_many(&hasher, &messages), digests);
+            assert_eq!(hash_many(&hasher, &messages.repeat(16)), vec![digests.clone(); 16].concat());
             for (message, digest) in VECTORS {
                 assert_eq!(hash_many(&hasher, &[message]), [digest]);
             }
@@ -403,11 +352,47 @@ mod tests {
     }
 
     #[test]
-    fn lanes_of_unequal_length_agree_with_one_at_a_time() {
-        let text: Vec<u8> = (0..4000_u32).map(|i| (i * 31 % 251) as u8).collect();
-        let messages: Vec<&[u8]> = (0..400).map(|i| &text[i..i + i * 7 % 700]).collect();
-        let pairs = hash_many(&Hasher::new(Keying::new(None)), &messages);
-        assert_eq!(pairs, hash_many(&Hasher::plain(Keying::new(None)), &messages));
+    fn messages_of_any_number_and_length_agree_with_the_crate() {
+        let mut random = Random(20);
+        let text = random.text(4000);
+        let hashers = hashers(None);
+        for count in 0..=200 {
+            let longest = if count % 16 == 15 { 3000 } else { [1, 60, 130, 500][random.below(4)] };
+            let messages: Vec<_> = (0..count).map(|i| &text[i..i + random.below(longest)]).collect();
+            let expected = expected(&messages);
+            for hasher in &hashers {
+                assert_eq!(hash_many(hasher, &messages), expected, "{hasher:?}, {count}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_length_agrees_at_every_place() {
+        // From 56 bytes on, and again 64 later, a block of padding alone follows.
+        let text = Random(21).text(300);
+        let hashers = hashers(None);
+        for shift in 0..16 {
+            let messages: Vec<_> = (0..208).map(|i| &text[..(i * 17 + shift) % 208]).collect();
+            let expected = expected(&messages);
+            for hasher in &hashers {
+                assert_eq!(hash_many(hasher, &messages), expected, "{hasher:?}, {shift}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_message_at_any_place_among_short_ones_agrees() {
+        let text = Random(22).text(5_000);
+        let hashers = hashers(None);
+        for place in 0..66 {
+            let mut messages: Vec<_> = (0..66).map(|i| &text[i..i + i * 3]).collect();
+            messages[place] = &text;
+            messages[(place + 7) % 66] = &text[..3_000];
+            let expected = expected(&messages);
+            for hasher in &hashers {
+                assert_eq!(hash_many(hasher, &messages), expected, "{hasher:?}, {place}");
+            }
+        }
     }
 
     /// RFC 4231, test cases 1, 2 and 6 (a key longer than a block).
@@ -427,7 +412,7 @@ mod tests {
             ),
         ];
         for (key, message, expected) in cases {
-            for hasher in [Hasher::new(Keying::new(Some(key))), Hasher::plain(Keying::new(Some(key)))] {
+            for hasher in hashers(Some(key)) {
                 assert_eq!(hash_many(&hasher, &vec![message; 131]), vec![expected; 131]);
             }
         }
