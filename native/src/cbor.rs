@@ -59,6 +59,18 @@ pub fn put_head(major: u8, n: u64, out: &mut [u8]) -> usize {
     1 + if small { 0 } else { extra }
 }
 
+/// The same for the length of a text or of bytes: nearly all are below 256.
+#[inline(always)]
+pub fn put_length(major: u8, length: usize, out: &mut [u8]) -> usize {
+    if length > 0xff {
+        return put_head(major, length as u64, out);
+    }
+    let small = length < 24;
+    let head = if small { [major | length as u8, 0] } else { [major | 24, length as u8] };
+    out[..2].copy_from_slice(&head);
+    1 + usize::from(!small)
+}
+
 #[inline(always)]
 pub fn put_int(value: i64, out: &mut [u8]) -> usize {
     let sign = value >> 63;
@@ -304,6 +316,14 @@ mod tests {
             assert_eq!(written(|out| put_int(value, out)), expected, "{value}");
         }
         assert_eq!(written(|out| put_uint(u64::MAX, out)), "1bffffffffffffffff");
+    }
+
+    #[test]
+    fn lengths_have_the_heads_of_numbers() {
+        for length in [0, 1, 23, 24, 31, 32, 255, 256, 65_535, 65_536, 1 << 33] {
+            let head = written(|out| put_head(TEXT, length as u64, out));
+            assert_eq!(written(|out| put_length(TEXT, length, out)), head, "{length}");
+        }
     }
 
     #[test]

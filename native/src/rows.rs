@@ -45,6 +45,8 @@ pub struct Worker {
     sizes: Vec<usize>,
     spans: Vec<Span>,
     encoded: Vec<Encoded>,
+    /// Which fields hold texts that are to be checked group by group.
+    doubtful: Vec<bool>,
     scratch: Scratch,
 }
 
@@ -83,6 +85,12 @@ impl Signing<'_> {
     /// is bad. Gives the values that can't be signed, in order of rows, then fields.
     pub fn sign(&self, rows: Range<usize>, out: &mut [&mut [Digest]], worker: &mut Worker) -> Vec<Bad> {
         let mut all_bad = Vec::new();
+        // Many short texts are checked at the cost of one long one.
+        worker.doubtful.clear();
+        worker.doubtful.extend(self.fields.iter().map(|field| match &field.node.kind {
+            Kind::Strings(strings) => !strings.all_valid(rows.clone()),
+            _ => false,
+        }));
         let mut first = rows.start;
         while first < rows.end {
             let mut bad = Vec::new();
@@ -108,12 +116,12 @@ impl Signing<'_> {
         worker.encoded.resize_with(self.fields.len(), Encoded::default);
         for (field, Field { node, .. }) in self.fields.iter().enumerate() {
             match &node.kind {
-                Kind::Strings(strings) => {
+                Kind::Strings(strings) if worker.doubtful[field] => {
                     strings.check(group.clone(), node.nulls.as_ref(), &mut |row| {
                         bad.push(Bad { row, field, reason: INVALID_UTF8 });
                     });
                 }
-                Kind::Cells(_) | Kind::Null => {}
+                Kind::Strings(_) | Kind::Cells(_) | Kind::Null => {}
                 _ => {
                     let Encoded { first, bytes, ends } = &mut worker.encoded[field];
                     *first = group.start;
@@ -166,7 +174,9 @@ impl Signing<'_> {
                     None => constant += name.room(cells.room()),
                     Some(rows) => rows.for_each(|row| sizes[row] += name.room(cells.room())),
                 },
-                Kind::Strings(strings) => strings.rooms(group.clone(), name, node.nulls.as_ref(), sizes),
+                Kind::Strings(strings) => {
+                    constant += strings.rooms(group.clone(), name, node.nulls.as_ref(), sizes);
+                }
                 _ => {
                     for (row, size) in sizes.iter_mut().enumerate() {
                         *size += name.room(copy_room(encoded[field].place(row).1));
@@ -210,8 +220,11 @@ impl Signing<'_> {
     fn put_counts(&self, plan: &Plan, group: &Range<usize>, slots: &mut Slots) {
         let mut always = 0;
         let mut counts = [0_i32; GROUP];
+        let mut nowhere_null = true;
         for field in &plan.fields {
-            match present(self.fields[*field].node.nulls.as_ref(), group.start, group.len()) {
+            let present = present(self.fields[*field].node.nulls.as_ref(), group.start, group.len());
+            nowhere_null &= present.is_none();
+            match present {
                 None => always += 1,
                 // Whichever are fewer.
                 Some(rows) if 2 * rows.count() <= group.len() => rows.for_each(|row| counts[row] += 1),
@@ -220,6 +233,15 @@ impl Signing<'_> {
                     rows.others(group.len()).for_each(|row| counts[row] -= 1);
                 }
             }
+        }
+        if nowhere_null {
+            let mut head = [0; HEAD_ROOM];
+            let length = put_head(MAP, always as u64, &mut head);
+            slots.each(|_, bytes, at| {
+                bytes[at..at + HEAD_ROOM].copy_from_slice(&head);
+                at + length
+            });
+            return;
         }
         slots.each(|row, bytes, at| {
             let count = (always + counts[row]) as u64;

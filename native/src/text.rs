@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use arrow_buffer::{ArrowNativeType, Buffer, NullBuffer, ScalarBuffer};
 
-use crate::cbor::{BYTES, HEAD_ROOM, NULL, TEXT, push_head, put_head};
+use crate::cbor::{BYTES, HEAD_ROOM, NULL, TEXT, push_head, put_length};
 use crate::present::present;
-use crate::slots::{Name, Put, Slots, copy, copy_room};
+use crate::slots::{Name, Put, SHORT, Slots, copy, copy_room};
 
 pub const INVALID_UTF8: &str = "the text is not valid UTF-8; mend the text, or read it with its own encoding";
 
@@ -24,8 +24,8 @@ impl Content {
     #[inline(always)]
     fn put_head(self, length: usize, out: &mut [u8]) -> usize {
         match self {
-            Content::Text => put_head(TEXT, length as u64, out),
-            Content::Bytes => put_head(BYTES, length as u64, out),
+            Content::Text => put_length(TEXT, length, out),
+            Content::Bytes => put_length(BYTES, length, out),
             Content::Encoded => 0,
         }
     }
@@ -49,19 +49,21 @@ impl<'a> Place<'a> {
 pub trait Layout: Send + Sync {
     fn place(&self, row: usize) -> Place<'_>;
 
-    /// Add `constant` and what `copy` may write for each row's value to `sizes`.
+    /// Add `constant` and what `copy` may write for each row's value to `sizes`; gives what is to be
+    /// added to all of them besides.
     fn add_rooms(
         &self,
         rows: Range<usize>,
         constant: usize,
         nulls: Option<&NullBuffer>,
         sizes: &mut [usize],
-    ) {
+    ) -> usize {
         let mut add = |row| sizes[row] += constant + copy_room(self.place(rows.start + row).length);
         match present(nulls, rows.start, rows.len()) {
             None => (0..rows.len()).for_each(add),
             Some(present) => present.for_each(&mut add),
         }
+        0
     }
 
     /// Whether all texts of `rows`, those under nulls included, are surely valid UTF-8.
@@ -72,6 +74,14 @@ pub trait Layout: Send + Sync {
 pub struct Offsets<O: ArrowNativeType> {
     pub offsets: ScalarBuffer<O>,
     pub values: Buffer,
+}
+
+/// Whether all values between these offsets are shorter than `SHORT`: a loop of plain vector arithmetic.
+fn all_short<O: ArrowNativeType>(ends: &[O]) -> bool {
+    // Any bit that a length has; one below 0 has the highest.
+    let bits =
+        ends.windows(2).fold(0, |bits, pair| bits | pair[1].as_usize().wrapping_sub(pair[0].as_usize()));
+    bits < SHORT
 }
 
 impl<O: ArrowNativeType> Layout for Offsets<O> {
@@ -87,7 +97,7 @@ impl<O: ArrowNativeType> Layout for Offsets<O> {
         constant: usize,
         nulls: Option<&NullBuffer>,
         sizes: &mut [usize],
-    ) {
+    ) -> usize {
         let ends = &self.offsets[rows.start..=rows.end];
         let room = |from: O, to: O| {
             let length = to.as_usize().wrapping_sub(from.as_usize());
@@ -95,7 +105,7 @@ impl<O: ArrowNativeType> Layout for Offsets<O> {
             constant + copy_room(length.min(self.values.len()))
         };
         match present(nulls, rows.start, rows.len()) {
-            // A loop of plain vector arithmetic.
+            None if all_short(ends) => return constant + SHORT,
             None => {
                 for (pair, size) in ends.windows(2).zip(sizes) {
                     *size += room(pair[0], pair[1]);
@@ -103,6 +113,7 @@ impl<O: ArrowNativeType> Layout for Offsets<O> {
             }
             Some(present) => present.for_each(|row| sizes[row] += room(ends[row], ends[row + 1])),
         }
+        0
     }
 
     fn all_valid(&self, rows: Range<usize>) -> bool {
@@ -164,9 +175,17 @@ impl Layout for Fixed {
 
 /// A column of texts or bytes, its layout chosen once per batch.
 pub trait Strings: Send + Sync {
-    /// Add what each row's value and name may take to `sizes`.
-    fn rooms(&self, rows: Range<usize>, name: &Name, nulls: Option<&NullBuffer>, sizes: &mut [usize]);
+    /// Add what each row's value and name may take to `sizes`; gives what is to be added to all besides.
+    fn rooms(
+        &self,
+        rows: Range<usize>,
+        name: &Name,
+        nulls: Option<&NullBuffer>,
+        sizes: &mut [usize],
+    ) -> usize;
     fn fill(&self, first: usize, name: &Name, nulls: Option<&NullBuffer>, slots: &mut Slots);
+    /// Whether all of `rows` surely hold valid text, or bytes.
+    fn all_valid(&self, rows: Range<usize>) -> bool;
     /// Report the rows of `rows` that hold no valid text.
     fn check(&self, rows: Range<usize>, nulls: Option<&NullBuffer>, report: &mut dyn FnMut(usize));
     fn append(&self, row: usize, out: &mut Vec<u8>) -> Result<(), &'static str>;
@@ -189,16 +208,26 @@ impl<L: Layout> Put for Column<L> {
 }
 
 impl<L: Layout> Strings for Column<L> {
-    fn rooms(&self, rows: Range<usize>, name: &Name, nulls: Option<&NullBuffer>, sizes: &mut [usize]) {
-        self.layout.add_rooms(rows, name.room(HEAD_ROOM), nulls, sizes);
+    fn rooms(
+        &self,
+        rows: Range<usize>,
+        name: &Name,
+        nulls: Option<&NullBuffer>,
+        sizes: &mut [usize],
+    ) -> usize {
+        self.layout.add_rooms(rows, name.room(HEAD_ROOM), nulls, sizes)
     }
 
     fn fill(&self, first: usize, name: &Name, nulls: Option<&NullBuffer>, slots: &mut Slots) {
         slots.fill(first, name, nulls, self);
     }
 
+    fn all_valid(&self, rows: Range<usize>) -> bool {
+        self.content != Content::Text || rows.is_empty() || self.layout.all_valid(rows)
+    }
+
     fn check(&self, rows: Range<usize>, nulls: Option<&NullBuffer>, report: &mut dyn FnMut(usize)) {
-        if self.content != Content::Text || rows.is_empty() || self.layout.all_valid(rows.clone()) {
+        if self.all_valid(rows.clone()) {
             return;
         }
         for row in rows {
