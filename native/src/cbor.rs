@@ -31,27 +31,13 @@ pub const DATE_TAG: [u8; 2] = [0xd8, 0x64];
 
 const NANOSECONDS_KEY: u8 = 0x28; // -9
 
-/// Log2 of the bytes after the head of a number of so many bits.
-const WIDTH: [u8; 65] = {
-    let mut table = [0; 65];
-    let mut bits = 0;
-    while bits <= 64 {
-        table[bits] = match bits {
-            0..=8 => 0,
-            9..=16 => 1,
-            17..=32 => 2,
-            _ => 3,
-        };
-        bits += 1;
-    }
-    table
-};
-
 /// The head of a data item: its major type and its number, in the shortest form.
 #[inline(always)]
 pub fn put_head(major: u8, n: u64, out: &mut [u8]) -> usize {
     // Without branches: sizes of real numbers are mixed, and a wrong guess costs more than this.
-    let width = WIDTH[64 - n.leading_zeros() as usize];
+    // Log2 of the bytes after the first one, by comparisons: counting zeros is slow in the instructions
+    // that all x86-64 processors have.
+    let width = u8::from(n > 0xff) + u8::from(n > 0xffff) + u8::from(n > 0xffff_ffff);
     let extra = 1_usize << width;
     let small = n < 24;
     out[0] = major | if small { n as u8 } else { 24 + width };
@@ -82,12 +68,22 @@ pub fn put_uint(value: u64, out: &mut [u8]) -> usize {
     put_head(UNSIGNED, value, out)
 }
 
+const SIGN: u64 = 1 << 63;
+/// Bits of a double's mantissa that a single lacks.
+const FINER_THAN_SINGLE: u64 = (1 << 29) - 1;
+/// 2^24 as the bits of a double.
+const TWO_24: u64 = (1023 + 24) << 52;
 const TWO_63: f64 = 9_223_372_036_854_775_808.0;
 const TWO_64: f64 = 18_446_744_073_709_551_616.0;
 
 /// A float of any width: an integer if it is whole and in [-2^63, 2^64), else the shortest form.
 #[inline(always)]
 pub fn put_float(value: f64, out: &mut [u8]) -> usize {
+    let bits = value.to_bits();
+    // Most fractions: too fine for a single. Below 2^24 the last 29 bits are all behind the point.
+    if bits & FINER_THAN_SINGLE != 0 && bits & !SIGN < TWO_24 {
+        return put_double(bits, out);
+    }
     let whole = value as i64;
     // 2^63 itself saturates to 2^63 - 1, which rounds back to it.
     if whole as f64 == value && value < TWO_63 {
@@ -107,9 +103,7 @@ fn put_fraction(value: f64, out: &mut [u8]) -> usize {
     }
     let single = value as f32;
     if f64::from(single) != value {
-        out[0] = 0xfb;
-        out[1..9].copy_from_slice(&value.to_bits().to_be_bytes());
-        return 9;
+        return put_double(value.to_bits(), out);
     }
     if let Some(half) = to_half(single) {
         out[0] = 0xf9;
@@ -119,6 +113,13 @@ fn put_fraction(value: f64, out: &mut [u8]) -> usize {
     out[0] = 0xfa;
     out[1..5].copy_from_slice(&single.to_bits().to_be_bytes());
     5
+}
+
+#[inline(always)]
+fn put_double(bits: u64, out: &mut [u8]) -> usize {
+    out[0] = 0xfb;
+    out[1..9].copy_from_slice(&bits.to_be_bytes());
+    9
 }
 
 /// The bits of the half-precision float of the same value, if there is one.
@@ -224,6 +225,10 @@ fn put_whole(negative: bool, rest: u64, exponent: i32, out: &mut [u8]) -> Option
 fn put_fraction_head(exponent: i32, out: &mut [u8]) -> usize {
     out[0] = 0xc4;
     out[1] = 0x82;
+    if (-24..0).contains(&exponent) {
+        out[2] = NEGATIVE | (-1 - exponent) as u8;
+        return 3;
+    }
     2 + put_int(i64::from(exponent), &mut out[2..11])
 }
 
@@ -351,6 +356,14 @@ mod tests {
             (TWO_64, "fa5f800000"),
             (-9_223_372_036_854_777_856.0, "fbc3e0000000000001"),
             (f64::from_bits(1), "fb0000000000000001"),
+            // About 2^24, the last 29 bits of the mantissa in use or not.
+            (16_777_215.999_999_998, "fb416fffffffffffff"),
+            (16_777_215.5, "fb416ffffff0000000"),
+            (16_777_217.0, "1a01000001"),
+            (-16_777_217.5, "fbc170000018000000"),
+            (4_503_599_627_370_497.0, "1b0010000000000001"),
+            (f64::from_bits(0x7ff0_0000_0000_0001), "f97e00"),
+            (f64::from_bits(0xfff8_0000_0000_0001), "f97e00"),
         ] {
             assert_eq!(written(|out| put_float(value, out)), expected, "{value}");
         }
@@ -372,6 +385,8 @@ mod tests {
         assert_eq!(small(true, 1 << 63, 0), "3b7fffffffffffffff");
         assert_eq!(small(true, (1 << 63) + 1, 0), "c482003b8000000000000000");
         assert_eq!(small(false, 1, -30), "c482181e01");
+        assert_eq!(small(false, 1, 24), "c4823701");
+        assert_eq!(small(false, 1, 25), "c482381801");
         let two_64 = [0, 1, 0, 0];
         assert_eq!(written(|out| put_decimal(true, two_64, 0, out)), "c482003bffffffffffffffff");
         assert_eq!(written(|out| put_decimal(false, two_64, 0, out)), "c48200c249010000000000000000");

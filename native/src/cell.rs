@@ -138,6 +138,9 @@ impl Cell for WideDecimals {
     fn put(&self, row: usize, out: &mut [u8]) -> usize {
         let value = self.0.values[row];
         let magnitude = value.unsigned_abs();
+        if let Ok(small) = u64::try_from(magnitude) {
+            return put_small_decimal(value < 0, small, i32::from(self.0.scale), out);
+        }
         let limbs = [magnitude as u64, (magnitude >> 64) as u64, 0, 0];
         put_decimal(value < 0, limbs, i32::from(self.0.scale), out)
     }
