@@ -6,6 +6,7 @@ use arrow_buffer::{Buffer, NullBuffer};
 use arrow_schema::DataType;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use crate::exchange::{export, import};
@@ -87,9 +88,9 @@ fn segment(batches: &[Bound<'_, PyAny>]) -> PyResult<Segment> {
 }
 
 impl Lookup {
-    pub fn prepare(&self, count: usize) -> Result<(), String> {
-        self.overlay.prepare(count)?;
-        self.base.prepare(count)
+    pub fn prepare(&self, count: usize, pool: &ThreadPool) -> Result<(), String> {
+        self.overlay.prepare(count, pool)?;
+        self.base.prepare(count, pool)
     }
 
     /// Judge records by their signatures; those that are not `signed` have none.
@@ -198,7 +199,7 @@ impl Lookup {
         };
         let (states, positions) = py
             .detach(|| {
-                self.prepare(rows)?;
+                self.prepare(rows, &pool)?;
                 let mut states = vec![0_u8; rows];
                 let mut positions = vec![0_i64; rows];
                 let keys = &probe.keys.as_chunks::<32>().0[..rows];
@@ -228,9 +229,10 @@ impl Lookup {
     }
 
     fn superseded<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let pool = pool().map_err(PyRuntimeError::new_err)?;
         let positions = py
             .detach(|| {
-                self.base.prepare(self.overlay.len())?;
+                self.base.prepare(self.overlay.len(), &pool)?;
                 let keys: Vec<Digest> = self.overlay.keys().copied().collect();
                 let mut positions = Vec::new();
                 for group in keys.chunks(GROUP) {
@@ -248,7 +250,8 @@ impl Lookup {
     /// Get ready for so many more rows; raises `ValueError` if the segments are found to be damaged.
     #[pyo3(name = "prepare")]
     fn get_ready(&self, py: Python<'_>, rows: usize) -> PyResult<()> {
-        py.detach(|| self.prepare(rows)).map_err(PyValueError::new_err)
+        let pool = pool().map_err(PyRuntimeError::new_err)?;
+        py.detach(|| self.prepare(rows, &pool)).map_err(PyValueError::new_err)
     }
 
     #[getter]

@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow_buffer::Buffer;
+use rayon::ThreadPool;
+use rayon::prelude::*;
 
 use crate::sha::Digest;
 
@@ -50,6 +52,40 @@ impl Index {
     fn bucket(&self, prefix: u64) -> Range<usize> {
         let bucket = (prefix >> self.shift) as usize;
         self.starts[bucket] as usize..self.starts[bucket + 1] as usize
+    }
+}
+
+/// What the keys of one chunk tell of an index.
+struct Part<'a> {
+    keys: &'a [Digest],
+    /// The last key of the chunk before.
+    before: Option<&'a Digest>,
+    /// The row of the first key.
+    first: usize,
+    /// Those that begin in this chunk, and their share of the index.
+    buckets: Range<usize>,
+    starts: &'a mut [u32],
+}
+
+impl Part<'_> {
+    /// Write where buckets begin; None if the keys don't ascend.
+    fn fill(self, shift: u32) -> Option<()> {
+        let mut filled = self.buckets.start;
+        let mut last = self.before.map(|key| (prefix(key), key));
+        for (row, key) in (self.first..).zip(self.keys) {
+            let first = prefix(key);
+            if last.is_some_and(|last| last.0 > first || (last.0 == first && last.1 >= key)) {
+                return None;
+            }
+            last = Some((first, key));
+            let end = (first >> shift) as usize + 1;
+            if filled < end {
+                let starts = self.starts.get_mut(filled - self.buckets.start..end - self.buckets.start)?;
+                starts.fill(row as u32);
+                filled = end;
+            }
+        }
+        Some(())
     }
 }
 
@@ -136,33 +172,35 @@ impl Segment {
     }
 
     /// Get ready for a lookup of `count` keys; `Err` if the segment is found not to be sorted.
-    pub fn prepare(&self, count: usize) -> Result<(), String> {
+    ///
+    /// Not from a thread of the pool: others of it may be needed to get ready, and wait for this.
+    pub fn prepare(&self, count: usize, pool: &ThreadPool) -> Result<(), String> {
         let before = self.probed.fetch_add(count, Ordering::Relaxed);
         if before.saturating_add(count) > self.len() / COLD_SHARE {
-            self.index.get_or_init(|| self.build()).as_ref().map_err(Clone::clone)?;
+            self.index.get_or_init(|| self.build(pool)).as_ref().map_err(Clone::clone)?;
         }
         Ok(())
     }
 
-    fn build(&self) -> Result<Index, String> {
+    fn build(&self, pool: &ThreadPool) -> Result<Index, String> {
+        const UNSORTED: &str = "a segment of the baseline is not sorted";
         let bits = self.len().max(1).ilog2().saturating_sub(ROWS_PER_BUCKET_LOG2).clamp(1, MOST_BITS);
         let shift = 64 - bits;
         let mut starts = vec![0_u32; (1 << bits) + 1];
-        let mut filled = 0;
-        let mut last: Option<(u64, &Digest)> = None;
-        for (row, key) in self.keys().enumerate() {
-            let first = prefix(key);
-            if last.is_some_and(|last| last.0 > first || (last.0 == first && last.1 >= key)) {
-                return Err("a segment of the baseline is not sorted".to_owned());
-            }
-            last = Some((first, key));
-            let bucket = (first >> shift) as usize;
-            if filled < bucket {
-                starts[filled + 1..=bucket].fill(row as u32);
-                filled = bucket;
-            }
+        let mut parts = Vec::with_capacity(self.chunks.len());
+        let mut rest = starts.as_mut_slice();
+        let (mut filled, mut before) = (0, None);
+        for (chunk, first) in self.chunks.iter().zip(&self.starts) {
+            let keys = chunk.keys.as_chunks::<32>().0;
+            let Some(last) = keys.last() else { continue };
+            let end = (prefix(last) >> shift) as usize + 1;
+            let width = end.checked_sub(filled).ok_or(UNSORTED)?;
+            let (starts, others) = std::mem::take(&mut rest).split_at_mut(width);
+            parts.push(Part { keys, before, first: *first, buckets: filled..end, starts });
+            (rest, filled, before) = (others, end, Some(last));
         }
-        starts[filled + 1..].fill(self.len() as u32);
+        rest.fill(self.len() as u32);
+        pool.install(|| parts.into_par_iter().try_for_each(|part| part.fill(shift).ok_or(UNSORTED)))?;
         Ok(Index { shift, starts })
     }
 
@@ -313,6 +351,10 @@ mod tests {
         Segment::new(chunks.collect()).expect("its columns agree")
     }
 
+    fn threads() -> ThreadPool {
+        rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("threads start")
+    }
+
     fn found(segment: &Segment, key: &Digest) -> Option<usize> {
         let mut rows = [None];
         segment.find(std::slice::from_ref(key), [true], &mut rows);
@@ -334,7 +376,7 @@ mod tests {
                 for edge in [[0; 32], [0xff; 32]] {
                     assert_eq!(found(&segment, &edge), None);
                 }
-                segment.prepare(usize::MAX).expect("it is sorted");
+                segment.prepare(usize::MAX, &threads()).expect("it is sorted");
             }
         }
     }
@@ -350,7 +392,7 @@ mod tests {
             .collect();
         let segment = segment(&keys, 100);
         assert_eq!(found(&segment, &keys[123]), Some(123));
-        segment.prepare(usize::MAX).expect("it is sorted");
+        segment.prepare(usize::MAX, &threads()).expect("it is sorted");
         for (row, key) in keys.iter().enumerate() {
             assert_eq!(found(&segment, key), Some(row));
         }
@@ -364,7 +406,7 @@ mod tests {
         for key in &keys {
             found(&segment, key);
         }
-        assert!(segment.prepare(usize::MAX).is_err());
+        assert!(segment.prepare(usize::MAX, &threads()).is_err());
         found(&segment, &keys[5]);
     }
 }
