@@ -24,7 +24,7 @@ const GROUP: usize = 64;
 const LONG: usize = 31;
 
 /// The fewest messages that are worth a compression of 16: where the SHA instructions can take them
-/// instead (measured on Zen 4), and where there are none.
+/// instead (measured on Zen 4), and where there are none (an estimate).
 const LEAST_OF_PAIRS: usize = 11;
 const LEAST_OF_PLAIN: usize = 2;
 
