@@ -2,22 +2,26 @@
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch};
+use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, StructArray};
+use arrow_buffer::NullBuffer;
 use arrow_schema::DataType;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
     RowSelectionPolicy,
 };
+use parquet::basic::Type;
+use parquet::file::metadata::ColumnChunkMetaData;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use rayon::prelude::*;
 
 use crate::exchange::{export, import};
+use crate::picking::{Pages, pick};
 use crate::pool::pool;
 use crate::segment::prefix;
 use crate::sha::Digest;
@@ -26,8 +30,8 @@ use crate::source::Source;
 /// The column that a file is sorted by.
 const KEY: &str = "primary_key_signature";
 
-/// Signatures that are read at a time: few enough to stay in the processor's cache.
-const KEYS: usize = 1 << 13;
+/// What a file is refused with that is no log.
+const NO_KEYS: &str = "primary_key_signature is no column of signatures that can be read";
 
 /// Which of the wanted signatures a row group has, and the records of those.
 type Found = (Vec<i64>, ArrayRef);
@@ -41,7 +45,7 @@ struct Log {
 }
 
 impl Log {
-    fn open(path: &PathBuf, column: &str) -> Result<Self, String> {
+    fn open(path: &Path, column: &str) -> Result<Self, String> {
         let source = Source::open(path).map_err(|error| error.to_string())?;
         let metadata = ArrowReaderMetadata::load(&source, ArrowReaderOptions::new())
             .map_err(|error| error.to_string())?;
@@ -65,17 +69,70 @@ impl Log {
             .with_projection(mask)
     }
 
-    /// Read the signatures of a row group, some thousand at a time.
-    fn keys(&self, group: usize) -> Result<impl Iterator<Item = Result<ArrayRef, String>>, String> {
-        let reader = self.column(group, self.key).with_batch_size(KEYS).build();
-        Ok(reader.map_err(|error| error.to_string())?.map(|batch| {
-            let batch = batch.map_err(|error| error.to_string())?;
-            let keys = Arc::clone(batch.column(0));
-            if *keys.data_type() != DataType::FixedSizeBinary(32) || keys.null_count() > 0 {
-                return Err(format!("{KEY} is no column of signatures"));
+    /// The leaf columns below one column of the schema, in a row group.
+    fn leaves(&self, group: usize, column: usize) -> impl Iterator<Item = &ColumnChunkMetaData> {
+        let schema = self.metadata.parquet_schema();
+        let chunks = self.metadata.metadata().row_group(group).columns();
+        chunks
+            .iter()
+            .enumerate()
+            .filter(move |(at, _)| schema.get_column_root_idx(*at) == column)
+            .map(|(_, c)| c)
+    }
+
+    /// Give which of the wanted signatures a row group has, and the rows of those.
+    fn search(&self, group: usize, wanted: &[Digest]) -> Result<(Vec<i64>, Vec<usize>), String> {
+        let total = self.rows(group);
+        let keys = self.leaves(group, self.key).next().filter(|keys| {
+            let column = keys.column_descr();
+            column.physical_type() == Type::FIXED_LEN_BYTE_ARRAY && column.type_length() == 32
+        });
+        let mut pages = keys.and_then(|keys| Pages::open(&self.source, keys, total)).ok_or(NO_KEYS)?;
+        let (mut hits, mut rows) = (Vec::new(), Vec::new());
+        let mut near = self.overlap(group, wanted).peekable();
+        let mut before = 0;
+        while near.peek().is_some() {
+            let Some(page) = pages.next().ok_or(NO_KEYS)? else { break };
+            let keys = page.values.as_chunks::<32>().0;
+            if !page.is_whole() || keys.len() != page.rows {
+                return Err(NO_KEYS.to_owned());
             }
-            Ok(keys)
-        }))
+            let Some(last) = keys.last() else { continue };
+            let mut from = 0;
+            while let Some(at) = near.next_if(|at| wanted[*at] <= *last) {
+                from += gallop(&keys[from..], &wanted[at]);
+                if keys.get(from) == Some(&wanted[at]) {
+                    hits.push(at as i64);
+                    rows.push(before + from);
+                }
+            }
+            before += keys.len();
+        }
+        Ok((hits, rows))
+    }
+
+    /// Pick the records of ascending rows out of the pages of a row group; None where that takes a whole reader.
+    fn pick(&self, group: usize, rows: &[usize]) -> Option<ArrayRef> {
+        let field = self.metadata.schema().field(self.wanted_column);
+        let DataType::Struct(fields) = field.data_type() else { return None };
+        let leaves: Vec<_> = self.leaves(group, self.wanted_column).collect();
+        // Only flat fields have one leaf each.
+        if fields.is_empty() || leaves.len() != fields.len() {
+            return None;
+        }
+        let mut records = None;
+        let mut columns = Vec::with_capacity(fields.len());
+        for (field, leaf) in fields.iter().zip(leaves) {
+            let picked = pick(&self.source, leaf, field.data_type(), rows, self.rows(group))?;
+            if records.is_none() {
+                records = Some(picked.levels);
+            }
+            columns.push(picked.values);
+        }
+        let nulls =
+            field.is_nullable().then(|| records.into_iter().flatten().map(|level| level > 0).collect());
+        let nulls = nulls.filter(|nulls: &NullBuffer| nulls.null_count() > 0);
+        StructArray::try_new(fields.clone(), columns, nulls).ok().map(|records| Arc::new(records) as ArrayRef)
     }
 
     /// Read the selected records of a row group.
@@ -100,34 +157,17 @@ impl Log {
 
     /// Find signatures in one row group; None if it has none of them.
     fn find(&self, group: usize, wanted: &[Digest]) -> Result<Option<Found>, String> {
-        let near = self.overlap(group, wanted);
-        if near.is_empty() {
-            return Ok(None);
-        }
-        let (mut hits, mut rows) = (Vec::new(), Vec::new());
-        let mut near = near.peekable();
-        let mut before = 0;
-        for keys in self.keys(group)? {
-            let keys = keys?;
-            let keys = keys.as_fixed_size_binary();
-            let keys = &keys.values().as_chunks::<32>().0[..keys.len()];
-            let Some(last) = keys.last() else { break };
-            let mut from = 0;
-            while let Some(at) = near.next_if(|at| wanted[*at] <= *last) {
-                from += gallop(&keys[from..], &wanted[at]);
-                if keys.get(from) == Some(&wanted[at]) {
-                    hits.push(at as i64);
-                    rows.push(before + from..before + from + 1);
-                }
-            }
-            before += keys.len();
-        }
+        let (hits, rows) = self.search(group, wanted)?;
         if hits.is_empty() {
             return Ok(None);
         }
-        let total = self.rows(group);
-        let selection = RowSelection::from_consecutive_ranges(rows.into_iter(), total);
-        let records = self.read(group, selection)?;
+        let records = match self.pick(group, &rows) {
+            Some(records) => records,
+            None => {
+                let ranges = rows.into_iter().map(|row| row..row + 1);
+                self.read(group, RowSelection::from_consecutive_ranges(ranges, self.rows(group)))?
+            }
+        };
         if records.len() != hits.len() {
             return Err("a row group gave another number of records than were asked for".to_owned());
         }

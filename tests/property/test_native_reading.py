@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 from pathlib import Path
@@ -9,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from rundiff.baseline.columns import is_flat
+from rundiff.baseline.columns import conform, is_flat
 from rundiff.baseline.order import argsort, words
 from rundiff.compare.seen import NativeSeen, PythonSeen
 from rundiff.model import Match
@@ -170,7 +172,8 @@ def test_records_are_found_by_signature(
             "data": pa.array([{"id": number, "name": f"n{number}"} for number in held]),
         }
     )
-    pq.write_table(table, path, row_group_size=group, write_page_checksum=True)
+    # Keys repeat nowhere, and the write log never has a dictionary of them.
+    pq.write_table(table, path, row_group_size=group, write_page_checksum=True, use_dictionary=False)
     wanted = sorted(set(asked))
     found = native.find_records(path, "data", pa.array([key(number) for number in wanted], pa.binary(32)))
     answer = {
@@ -179,3 +182,82 @@ def test_records_are_found_by_signature(
         for at, record in zip(hits.to_pylist(), records.to_pylist(), strict=True)
     }
     assert answer == {number: {"id": number, "name": f"n{number}"} for number in wanted if number in held}
+
+
+@relaxed(150)
+@given(
+    batch=flat_batches(min_rows=1),
+    layout=st.tuples(
+        st.integers(1, 20),
+        st.sampled_from(COMPRESSIONS),
+        st.booleans(),
+        st.sampled_from("112"),
+        st.booleans(),
+    ),
+    data=st.data(),
+)
+def test_found_records_are_as_arrow_reads_them(
+    tmp_path_factory: Any, batch: pa.RecordBatch, layout: Any, data: Any
+) -> None:
+    group, compression, dictionary, version, whole = layout
+    path: Path = tmp_path_factory.getbasetemp() / "values.parquet"
+    count = batch.num_rows
+    missing = data.draw(st.lists(st.just(False) if whole else st.booleans(), min_size=count, max_size=count))
+    records = pa.StructArray.from_arrays(
+        batch.columns, fields=list(batch.schema), mask=None if whole else pa.array(missing)
+    )
+    keys = pa.array([number.to_bytes(32) for number in range(count)], pa.binary(32))
+    try:
+        pq.write_table(
+            pa.table({"primary_key_signature": keys, "data": records}),
+            path,
+            row_group_size=group,
+            compression=compression,
+            use_dictionary=[f"data.{name}" for name in batch.schema.names] if dictionary else False,
+            data_page_version=f"{version}.0",
+            data_page_size=64,
+            write_batch_size=data.draw(st.integers(1, 8)),
+        )
+    except (pa.ArrowException, OSError):
+        assume(False)  # a value or type that Parquet can't hold
+    wanted = pa.array(sorted(data.draw(st.sets(st.integers(0, count - 1), min_size=1))))
+    expected = pq.read_table(path, columns=["data"]).column(0).combine_chunks().take(wanted)
+    try:
+        found = native.find_records(path, "data", keys.take(wanted))
+    except ValueError:
+        assert version == "2"  # keys in pages that the write log does not have
+        return
+    assert [at for hits, _ in found for at in hits.to_pylist()] == list(range(len(wanted)))
+    parts = [pa.array(part) for _, part in found]
+    for part in parts:
+        part.validate(full=True)
+    # Parquet has no seconds: they come as milliseconds.
+    read = pa.chunked_array([conform(part, expected.type) for part in parts])
+    assert read.is_valid().to_pylist() == expected.is_valid().to_pylist()
+    for place in range(batch.num_columns):
+        one, other = (pc.struct_field(side, [place]) for side in (read, pa.chunked_array([expected])))
+        assert values(one) == values(other)
+
+
+def test_logs_cut_short_or_damaged_are_refused(tmp_path: Path) -> None:
+    keys = pa.array([number.to_bytes(32) for number in range(500)], pa.binary(32))
+    records = pa.array(
+        [{"id": number, "name": None if number % 3 else f"n{number}"} for number in range(500)]
+    )
+    path = tmp_path / "log.parquet"
+    pq.write_table(
+        pa.table({"primary_key_signature": keys, "data": records}),
+        path,
+        use_dictionary=False,
+        compression={"primary_key_signature": "none", "data.id": "none", "data.name": "lz4"},
+        write_page_checksum=True,
+    )
+    whole = path.read_bytes()
+    for at in range(4, len(whole) - 900, 97):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
+        with contextlib.suppress(ValueError):
+            found = native.find_records(path, "data", keys)
+            assert pa.concat_arrays([pa.array(part) for _, part in found]).equals(records)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"."):
+        native.find_records(path, "data", keys)

@@ -101,9 +101,11 @@ class Baseline:
 
     def key_signatures(self, positions: Ints) -> pa.FixedSizeBinaryArray:
         """Give primary key signatures at positions in any order."""
-        ascending, places = np.unique(positions, return_inverse=True)
-        matrix = words(self.gather(ascending).column("primary_key_signature"))
-        return as_signatures(matrix[places])
+        matrix = np.empty((len(positions), 4), dtype=">u8")
+        above = positions >= self.base.rows
+        matrix[~above] = self.base.keys_at(positions[~above])
+        matrix[above] = self.overlay.keys_at(positions[above] - self.base.rows)
+        return as_signatures(matrix)
 
     @property
     def signs_fields(self) -> bool:

@@ -23,7 +23,7 @@ import pyarrow as pa
 import xxhash
 
 from rundiff.baseline.fields import FIELD_SIGNATURES, signatures_type
-from rundiff.baseline.order import SIGNATURE
+from rundiff.baseline.order import SIGNATURE, Words, words
 from rundiff.errors import BaselineLost
 
 __all__ = [
@@ -225,6 +225,15 @@ class Segment:
             inside = at == number
             values[inside] = column.to_numpy()[positions[inside] - self.starts[number]]
         return values
+
+    def keys_at(self, positions: npt.NDArray[np.int64]) -> Words:
+        """Give primary key signatures at positions in any order."""
+        matrix = np.empty((len(positions), 4), dtype=">u8")
+        at = np.searchsorted(self.starts, positions, side="right") - 1
+        for number, column in enumerate(self.column("primary_key_signature")):
+            inside = at == number
+            matrix[inside] = words(column)[positions[inside] - self.starts[number]]
+        return matrix
 
     def take(self, positions: npt.NDArray[np.int64]) -> pa.Table:
         """Gather the entries at ascending positions."""

@@ -49,6 +49,7 @@ __all__ = [
     "logged_keys",
     "memory_of",
     "newer_entries",
+    "outgrown",
     "publish",
     "reflag",
     "renames_of",
@@ -324,10 +325,16 @@ def _perhaps_deleted(batch: pa.RecordBatch, baseline: Baseline) -> pa.RecordBatc
     return before.set_column(at, before.schema.field(at), flags)
 
 
+def outgrown(manifest: Manifest) -> bool:
+    """Say whether a baseline's overlay has grown past its share of the base."""
+    overlay = manifest.overlay
+    return overlay is not None and overlay.rows > OVERLAY_SHARE * manifest.base.rows
+
+
 def compact(store: SignatureStore, baseline: Baseline, generation: int) -> Manifest | None:
     """Merge an overlay that has grown past its share into a new base; None if it has not."""
     manifest = baseline.manifest
-    if manifest is None or baseline.overlay.rows <= OVERLAY_SHARE * baseline.base.rows:
+    if manifest is None or not outgrown(manifest):
         return None
     folder = store.workspace(manifest.sync_id)
     schema = entry_shape(baseline.overlay.schema, baseline.base.schema)

@@ -189,9 +189,8 @@ def prefetch_previous(work: Comparing, spool: Spool, also: npt.NDArray[np.int64]
     asked = [changed, work.gone, *([] if also is None else [also])]
     positions = distinct(np.concatenate(asked))
     if 0 < len(positions) <= PREFETCH:
-        known = work.baseline.take(positions)
-        written = known.column("written_run").to_numpy().astype(np.int64)
-        work.previous.prefetch(known.column("primary_key_signature").combine_chunks(), written)
+        written = work.baseline.column_at("written_run", positions)
+        work.previous.prefetch(work.baseline.key_signatures(positions), written)
 
 
 def complete_renewed(work: Comparing, spool: Spool, renewed: Renewed, rules: ReadingRules) -> list[str]:

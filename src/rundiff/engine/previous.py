@@ -91,7 +91,10 @@ class PreviousRecords:
         self._parts: dict[int, Path] = {}
         """While some records are read ahead: what was fetched of each log."""
         self._cached: pa.Array | None = None
+        """What was read ahead, as it was found."""
         self._cached_words: Words = np.empty((0, 4), dtype=">u8")
+        """The signatures that were asked for, ascending, and where in `_cached` each one's record is, or -1."""
+        self._cached_rows: Rows = np.empty(0, dtype=np.int64)
 
     def _paths(self, run: int) -> list[Path]:
         folder = self._parts.get(run) or self._log_folder(run, None)
@@ -148,7 +151,8 @@ class PreviousRecords:
             matrix = words(signatures)
             order = argsort(matrix)
             self._cached_words = matrix[order]
-            self._cached = self._read(signatures, written_run, kind).take(pa.array(order))
+            self._cached, rows = self._read(signatures, written_run, kind)
+            self._cached_rows = rows[order]
         finally:
             self._parts = {}
         return kind
@@ -160,16 +164,19 @@ class PreviousRecords:
         by some row groups and the answer.
         """
         if self._cached is None:
-            return self._read(signatures, written_run, kind)
+            return _chosen(*self._read(signatures, written_run, kind))
         wanted = words(signatures)
         at = np.searchsorted(prefixes(self._cached_words), prefixes(wanted))
         at = np.minimum(at, len(self._cached_words) - 1)
         if not bool(rows_equal(self._cached_words[at], wanted).all()):
             # Not asked for before, or two that share 64 bits.
-            return self._read(signatures, written_run, kind)
-        return self._cached.take(pa.array(at))
+            return _chosen(*self._read(signatures, written_run, kind))
+        return _chosen(self._cached, self._cached_rows[at])
 
-    def _read(self, signatures: pa.Array, written_run: npt.NDArray[np.int64], kind: pa.DataType) -> pa.Array:
+    def _read(
+        self, signatures: pa.Array, written_run: npt.NDArray[np.int64], kind: pa.DataType
+    ) -> tuple[pa.Array, Rows]:
+        """Give the data that the logs have, and where in it each record is that was asked for; -1: nowhere."""
         wanted = words(signatures)
         parts: list[pa.Array] = []
         places: list[npt.NDArray[np.int64]] = []
@@ -192,12 +199,16 @@ class PreviousRecords:
                 for found, data in matches:
                     parts.append(conform(renamed(data, run, self._keys.renames), kind))
                     places.append(rows[found])
-        if not parts:
-            return pa.nulls(len(signatures), kind)
         index = np.full(len(signatures), -1, dtype=np.int64)
+        if not parts:
+            return pa.nulls(0, kind), index
         index[np.concatenate(places)] = np.arange(sum(len(p) for p in places))
-        chosen = pa.array(index, mask=index < 0)
-        return pa.concat_arrays(parts).take(chosen)
+        return pa.concat_arrays(parts), index
+
+
+def _chosen(data: pa.Array, rows: Rows) -> pa.Array:
+    """Give the data at some rows, null for -1."""
+    return data.take(pa.array(rows, mask=rows < 0))
 
 
 def _matches(path: Path, wanted: pa.Array, kind: pa.DataType) -> list[tuple[Rows, pa.Array]]:
@@ -354,10 +365,12 @@ def named_fields(
 
 
 def _differ(left: pa.Array, right: pa.Array, name: str) -> npt.NDArray[np.bool_]:
-    if left.type.equals(right.type) and (
-        pa.types.is_integer(left.type) or pa.types.is_string(left.type) or pa.types.is_boolean(left.type)
-    ):
+    kind = left.type
+    if kind.equals(right.type) and is_flat(kind) and not pa.types.is_float16(kind):
+        # Within one of these types, values are signed alike where they are equal, and any NaN like any other.
         unequal = pc.fill_null(pc.not_equal(left, right), False)
+        if pa.types.is_floating(kind):
+            unequal = pc.and_not(unequal, pc.fill_null(pc.and_(pc.is_nan(left), pc.is_nan(right)), False))
         lone = pc.xor(left.is_null(), right.is_null())
         return pc.or_(unequal, lone).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
     signed = [sign(pa.RecordBatch.from_arrays([side], [name]), [name]).signatures for side in (left, right)]

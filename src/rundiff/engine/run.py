@@ -19,7 +19,7 @@ from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.manifest import Manifest
 from rundiff.database.contract import Acknowledged, Failure, Held, Sealed, StoredRun, StoredSync
 from rundiff.destinations.contract import Position, Renaming
-from rundiff.engine.candidate import build_candidate, compact, digest_of, keep_renewed
+from rundiff.engine.candidate import build_candidate, compact, digest_of, keep_renewed, outgrown
 from rundiff.engine.changeset import ChangeSet
 from rundiff.engine.deletions import Looked
 from rundiff.engine.delivery import Delivery, resume_position
@@ -229,7 +229,8 @@ class Execution:
             ).name
         aside = self._quarantine(changes, now)
         status = RunStatus.COMMITTED if sealed.held is None or not findings.hold_deletions else RunStatus.HELD
-        objects = self._objects(manifest)
+        left = self._manifest(manifest)
+        objects = [manifest, *(() if left is None else left.objects)]
         session.warnings.extend(lost_on_the_way(session.backends, self._sync, objects))
         result = self._result(findings, status, (sealed.total - len(failures), len(failures)))
         acknowledged = position or self._sync.acknowledged
@@ -260,7 +261,7 @@ class Execution:
         # Only now: until the database has it, a failure is one of a run that is being delivered.
         self.run = run
         session.sync = sync
-        self._tidy(manifest)
+        self._tidy(manifest, left)
         return result
 
     def _before(self) -> list[Failure]:
@@ -290,13 +291,11 @@ class Execution:
         )
         return {item.primary_key_signature for item in aside if item.primary_key_signature is not None}
 
-    def _objects(self, manifest: str) -> list[str]:
-        path = self.session.backends.store.get(self._sync.sync_id, manifest)
-        if path is None:
-            return [manifest]
-        return [manifest, *Manifest.decode(manifest, path.read_bytes()).objects]
+    def _manifest(self, name: str) -> Manifest | None:
+        path = self.session.backends.store.get(self._sync.sync_id, name)
+        return None if path is None else Manifest.decode(name, path.read_bytes())
 
-    def _tidy(self, manifest: str) -> None:
+    def _tidy(self, manifest: str, left: Manifest | None) -> None:
         """After the commit: point to the manifest, compact, remove what retention no longer keeps.
 
         The run is done, so nothing of this can make it fail; what fails here, the next run does.
@@ -305,8 +304,11 @@ class Execution:
         backends, sync = session.backends, session.sync
         try:
             backends.store.swap_manifest(sync.sync_id, manifest, session.token)
-            baseline = open_baseline(backends, sync, manifest, touch=False)
-            compacted = compact(backends.store, baseline, sync.generation + 1)
+            compacted = None
+            # Opening a baseline reads all of it; one that the store has lost again is told of so, too.
+            if left is None or outgrown(left):
+                baseline = open_baseline(backends, sync, manifest, touch=False)
+                compacted = compact(backends.store, baseline, sync.generation + 1)
             if compacted is not None:
                 sync = structs.replace(sync, manifest=compacted.name, generation=compacted.generation)
                 backends.database.set_sync(sync, session.token)

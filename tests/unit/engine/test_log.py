@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from msgspec.structs import replace
 
@@ -53,6 +56,35 @@ def test_batches_of_long_records_are_not_put_together(
     batches = list(change_batches(tmp_path, 1, sealed, 100))
     assert [batch.records.num_rows for batch in batches] == [6, 6]
     assert [(batch.first_sequence, ids(batch.records)[0]) for batch in batches] == [(1, 0), (7, 6)]
+
+
+def test_of_a_large_log_what_compresses_well_is_compressed(tmp_path: Path) -> None:
+    rows = log.ROW_GROUP
+    chance = np.random.default_rng(7)
+    signatures = pa.FixedSizeBinaryArray.from_buffers(
+        SIGNATURE, rows, [None, pa.py_buffer(chance.bytes(32 * rows))]
+    )
+    key = pa.StructArray.from_arrays([pa.array(chance.integers(0, 1 << 62, rows))], names=["id"])
+    texts = pc.binary_join_element_wise(
+        key.field("id").cast(pa.string()), "some words that all records have", " "
+    )
+    data = pa.StructArray.from_arrays([key.field("id"), texts], names=["id", "note"])
+    batch = pa.RecordBatch.from_arrays(
+        [signatures, signatures, key, data, pa.nulls(rows, pa.list_(pa.string()))],
+        schema=log_schema(key.type, data.type),
+    )
+    for name, written in (("large", batch), ("small", batch.slice(1))):
+        with LogWriter(tmp_path / name) as writer:
+            writer.write(written)
+        [read] = log.read_log(tmp_path / name, rows)
+        assert read.equals(written)
+    large, small = (pq.read_metadata(tmp_path / name).row_group(0) for name in ("large", "small"))
+    codecs = {
+        large.column(at).path_in_schema: large.column(at).compression for at in range(large.num_columns)
+    }
+    assert codecs["primary_key_signature"] == codecs["data.id"] == "UNCOMPRESSED"
+    assert codecs["data.note"] == "LZ4"
+    assert small.column(0).compression == "LZ4"
 
 
 def ids(batch: pa.RecordBatch) -> list[int]:
