@@ -16,6 +16,7 @@ pub const FALSE: u8 = 0xf4;
 pub const TRUE: u8 = 0xf5;
 
 pub const HEAD_ROOM: usize = 9;
+pub const SHORT_HEAD: usize = 2;
 pub const FLOAT_ROOM: usize = 9;
 /// Tag, array head, exponent, bignum tag, its head, and 32 bytes.
 pub const DECIMAL_ROOM: usize = 2 + 9 + 3 + 32;
@@ -45,16 +46,13 @@ pub fn put_head(major: u8, n: u64, out: &mut [u8]) -> usize {
     1 + if small { 0 } else { extra }
 }
 
-/// The same for the length of a text or of bytes: nearly all are below 256.
+/// The same for a number below 256, in `SHORT_HEAD` bytes: few steps for the lengths of most texts.
 #[inline(always)]
-pub fn put_length(major: u8, length: usize, out: &mut [u8]) -> usize {
-    if length > 0xff {
-        return put_head(major, length as u64, out);
-    }
-    let small = length < 24;
-    let head = if small { [major | length as u8, 0] } else { [major | 24, length as u8] };
-    out[..2].copy_from_slice(&head);
-    1 + usize::from(!small)
+pub fn put_short_head(major: u8, n: u8, out: &mut [u8]) -> usize {
+    let small = n < 24;
+    let head = if small { [major | n, 0] } else { [major | 24, n] };
+    out[..SHORT_HEAD].copy_from_slice(&head);
+    if small { 1 } else { 2 }
 }
 
 #[inline(always)]
@@ -170,7 +168,7 @@ pub fn put_decimal(negative: bool, magnitude: Magnitude, scale: i32, out: &mut [
 }
 
 /// The same for a magnitude of one limb.
-#[inline]
+#[inline(always)]
 pub fn put_small_decimal(negative: bool, magnitude: u64, scale: i32, out: &mut [u8]) -> usize {
     if magnitude == 0 {
         out[0] = 0;
@@ -324,10 +322,10 @@ mod tests {
     }
 
     #[test]
-    fn lengths_have_the_heads_of_numbers() {
-        for length in [0, 1, 23, 24, 31, 32, 255, 256, 65_535, 65_536, 1 << 33] {
-            let head = written(|out| put_head(TEXT, length as u64, out));
-            assert_eq!(written(|out| put_length(TEXT, length, out)), head, "{length}");
+    fn short_heads_are_like_others() {
+        for length in 0..=255 {
+            let head = written(|out| put_head(TEXT, u64::from(length), out));
+            assert_eq!(written(|out| put_short_head(TEXT, length, out)), head, "{length}");
         }
     }
 

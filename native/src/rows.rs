@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::cbor::{HEAD_ROOM, MAP, put_head};
 use crate::present::{GROUP, present};
 use crate::sha::{Digest, Hasher, Span, pad};
-use crate::slots::{Name, Put, Slots, copy, copy_room, slot_size};
+use crate::slots::{Name, Put, Sizes, Slots, copy, copy_room};
 use crate::text::INVALID_UTF8;
 use crate::tree::{Kind, Node, Scratch};
 
@@ -41,8 +41,8 @@ pub struct Bad {
 pub struct Worker {
     slots: Slots,
     /// What each row's message may take if it holds all fields, and if it holds those of a plan.
-    whole_sizes: Vec<usize>,
-    sizes: Vec<usize>,
+    whole_sizes: Sizes,
+    sizes: Sizes,
     spans: Vec<Span>,
     encoded: Vec<Encoded>,
     /// Which fields hold texts that are to be checked group by group.
@@ -144,13 +144,7 @@ impl Signing<'_> {
         bad.sort_unstable_by_key(|bad| (bad.row, bad.field));
         let Worker { whole_sizes, encoded, .. } = worker;
         self.measure(0..self.fields.len(), &group, encoded, whole_sizes);
-        let mut total = 0;
-        let fitting = whole_sizes.iter().take_while(|size| {
-            total += slot_size(**size);
-            total <= GROUP_BYTES
-        });
-        let end = group.start + fitting.count().max(1);
-        whole_sizes.truncate(end - group.start);
+        let end = group.start + whole_sizes.fit(GROUP_BYTES);
         bad.retain(|bad| bad.row < end);
         group.start..end
     }
@@ -161,31 +155,27 @@ impl Signing<'_> {
         fields: impl Iterator<Item = usize>,
         group: &Range<usize>,
         encoded: &[Encoded],
-        sizes: &mut Vec<usize>,
+        sizes: &mut Sizes,
     ) {
-        sizes.clear();
-        sizes.resize(group.len(), HEAD_ROOM);
-        let mut constant = 0;
+        sizes.begin(group.len(), HEAD_ROOM);
         for field in fields {
             let Field { name, node } = &self.fields[field];
             match &node.kind {
                 Kind::Null => {}
                 Kind::Cells(cells) => match present(node.nulls.as_ref(), group.start, group.len()) {
-                    None => constant += name.room(cells.room()),
-                    Some(rows) => rows.for_each(|row| sizes[row] += name.room(cells.room())),
+                    None => sizes.add(name.room(cells.room())),
+                    Some(rows) => {
+                        let sizes = sizes.by_row();
+                        rows.for_each(|row| sizes[row] += name.room(cells.room()));
+                    }
                 },
-                Kind::Strings(strings) => {
-                    constant += strings.rooms(group.clone(), name, node.nulls.as_ref(), sizes);
-                }
+                Kind::Strings(strings) => strings.rooms(group.clone(), name, node.nulls.as_ref(), sizes),
                 _ => {
-                    for (row, size) in sizes.iter_mut().enumerate() {
+                    for (row, size) in sizes.by_row().iter_mut().enumerate() {
                         *size += name.room(copy_room(encoded[field].place(row).1));
                     }
                 }
             }
-        }
-        for size in sizes {
-            *size += constant;
         }
     }
 

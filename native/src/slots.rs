@@ -39,6 +39,50 @@ impl Name {
     }
 }
 
+/// What the messages of a group of rows may take: mostly the same for all of them.
+#[derive(Default)]
+pub struct Sizes {
+    rows: usize,
+    all: usize,
+    /// What each row may take besides; empty if none does.
+    more: Vec<usize>,
+}
+
+impl Sizes {
+    /// Begin with `all` bytes for each row.
+    pub fn begin(&mut self, rows: usize, all: usize) {
+        (self.rows, self.all) = (rows, all);
+        self.more.clear();
+    }
+
+    /// Add so many bytes to each row.
+    pub fn add(&mut self, bytes: usize) {
+        self.all += bytes;
+    }
+
+    /// What each row may take besides, to be added to.
+    pub fn by_row(&mut self) -> &mut [usize] {
+        self.more.resize(self.rows, 0);
+        &mut self.more
+    }
+
+    /// Leave out the last rows, so that the slots of the others take at most so many bytes, or one is left.
+    pub fn fit(&mut self, bytes: usize) -> usize {
+        if self.more.is_empty() {
+            self.rows = self.rows.min((bytes / slot_size(self.all)).max(1));
+        } else {
+            let mut total = 0;
+            let fitting = self.more.iter().take_while(|more| {
+                total += slot_size(self.all + **more);
+                total <= bytes
+            });
+            self.rows = fitting.count().max(1);
+            self.more.truncate(self.rows);
+        }
+        self.rows
+    }
+}
+
 /// The slots of one group of rows; reused from group to group.
 #[derive(Default)]
 pub struct Slots {
@@ -48,13 +92,18 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// Lay out a slot for each row that holds `sizes[row]` bytes and the padding after them.
-    pub fn arrange(&mut self, sizes: &[usize]) {
+    /// Lay out a slot for each row that holds its bytes and the padding after them.
+    pub fn arrange(&mut self, sizes: &Sizes) {
         self.starts.clear();
         let mut end = 0;
-        for size in sizes {
+        if sizes.more.is_empty() {
+            let size = slot_size(sizes.all);
+            end = size * sizes.rows;
+            self.starts.extend((0..sizes.rows).map(|row| row * size));
+        }
+        for more in &sizes.more {
             self.starts.push(end);
-            end += slot_size(*size);
+            end += slot_size(sizes.all + *more);
         }
         if self.blocks.len() * 64 < end {
             self.blocks.resize(end / 64, [0; 64]);
@@ -114,7 +163,7 @@ pub trait Put {
 }
 
 /// The bytes that a slot takes: whole blocks, its padding included.
-pub fn slot_size(size: usize) -> usize {
+fn slot_size(size: usize) -> usize {
     (size + PADDING_ROOM).next_multiple_of(64)
 }
 
@@ -131,4 +180,45 @@ pub fn copy(source: &[u8], from: usize, length: usize, bytes: &mut [u8], at: usi
         _ => bytes[at..at + length].copy_from_slice(&source[from..from + length]),
     }
     at + length
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the slots start, and how many bytes they take.
+    fn arranged(sizes: &Sizes) -> (Vec<usize>, usize) {
+        let mut slots = Slots::default();
+        slots.arrange(sizes);
+        let (bytes, starts, _) = slots.messages();
+        (starts.to_vec(), bytes.len())
+    }
+
+    #[test]
+    fn rows_that_take_the_same_are_laid_out_like_others() {
+        let (mut same, mut by_row) = (Sizes::default(), Sizes::default());
+        for (rows, all) in [(1, 9), (64, 100), (64, 1000), (7, 300_000)] {
+            same.begin(rows, all);
+            same.add(40);
+            by_row.begin(rows, all);
+            by_row.by_row().iter_mut().for_each(|size| *size += 40);
+            for bytes in [1 << 30, 1 << 17, 1000, 0] {
+                assert_eq!(same.fit(bytes), by_row.fit(bytes));
+                assert_eq!(arranged(&same), arranged(&by_row));
+            }
+        }
+    }
+
+    #[test]
+    fn long_rows_have_longer_slots_and_shorten_the_group() {
+        let mut sizes = Sizes::default();
+        sizes.begin(3, 20);
+        sizes.by_row()[1] += 1000;
+        sizes.add(10);
+        let slot = |size: usize| (size + PADDING_ROOM).next_multiple_of(64);
+        let starts = vec![0, slot(30), slot(30) + slot(1030)];
+        assert_eq!(arranged(&sizes), (starts, 2 * slot(30) + slot(1030)));
+        assert_eq!(sizes.fit(slot(30) + slot(1030)), 2);
+        assert_eq!(sizes.fit(slot(1030)), 1);
+    }
 }

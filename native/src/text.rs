@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use arrow_buffer::{ArrowNativeType, Buffer, NullBuffer, ScalarBuffer};
 
-use crate::cbor::{BYTES, HEAD_ROOM, NULL, TEXT, push_head, put_length};
+use crate::cbor::{BYTES, HEAD_ROOM, NULL, SHORT_HEAD, TEXT, push_head, put_head, put_short_head};
 use crate::present::present;
-use crate::slots::{Name, Put, SHORT, Slots, copy, copy_room};
+use crate::slots::{Name, Put, SHORT, Sizes, Slots, copy, copy_room};
 
 pub const INVALID_UTF8: &str = "the text is not valid UTF-8; mend the text, or read it with its own encoding";
 
@@ -24,8 +24,18 @@ impl Content {
     #[inline(always)]
     fn put_head(self, length: usize, out: &mut [u8]) -> usize {
         match self {
-            Content::Text => put_length(TEXT, length, out),
-            Content::Bytes => put_length(BYTES, length, out),
+            Content::Text => put_head(TEXT, length as u64, out),
+            Content::Bytes => put_head(BYTES, length as u64, out),
+            Content::Encoded => 0,
+        }
+    }
+
+    /// The same for a length of at most `SHORT`, in `SHORT_HEAD` bytes.
+    #[inline(always)]
+    fn put_short_head(self, length: usize, out: &mut [u8]) -> usize {
+        match self {
+            Content::Text => put_short_head(TEXT, length as u8, out),
+            Content::Bytes => put_short_head(BYTES, length as u8, out),
             Content::Encoded => 0,
         }
     }
@@ -43,27 +53,26 @@ impl<'a> Place<'a> {
     fn bytes(&self) -> &'a [u8] {
         &self.source[self.from..self.from + self.length]
     }
+
+    /// A short value and what follows it, if there is as much.
+    #[inline(always)]
+    fn short(&self) -> Option<&'a [u8]> {
+        self.source.get(self.from..self.from.wrapping_add(SHORT)).filter(|_| self.length <= SHORT)
+    }
 }
 
 /// A layout of variable-length values.
 pub trait Layout: Send + Sync {
     fn place(&self, row: usize) -> Place<'_>;
 
-    /// Add `constant` and what `copy` may write for each row's value to `sizes`; gives what is to be
-    /// added to all of them besides.
-    fn add_rooms(
-        &self,
-        rows: Range<usize>,
-        constant: usize,
-        nulls: Option<&NullBuffer>,
-        sizes: &mut [usize],
-    ) -> usize {
+    /// Add `constant` and what `copy` may write for each row's value to `sizes`.
+    fn add_rooms(&self, rows: Range<usize>, constant: usize, nulls: Option<&NullBuffer>, sizes: &mut Sizes) {
+        let sizes = sizes.by_row();
         let mut add = |row| sizes[row] += constant + copy_room(self.place(rows.start + row).length);
         match present(nulls, rows.start, rows.len()) {
             None => (0..rows.len()).for_each(add),
             Some(present) => present.for_each(&mut add),
         }
-        0
     }
 
     /// Whether all texts of `rows`, those under nulls included, are surely valid UTF-8.
@@ -91,13 +100,7 @@ impl<O: ArrowNativeType> Layout for Offsets<O> {
         Place { source: &self.values, from, length: self.offsets[row + 1].as_usize() - from }
     }
 
-    fn add_rooms(
-        &self,
-        rows: Range<usize>,
-        constant: usize,
-        nulls: Option<&NullBuffer>,
-        sizes: &mut [usize],
-    ) -> usize {
+    fn add_rooms(&self, rows: Range<usize>, constant: usize, nulls: Option<&NullBuffer>, sizes: &mut Sizes) {
         let ends = &self.offsets[rows.start..=rows.end];
         let room = |from: O, to: O| {
             let length = to.as_usize().wrapping_sub(from.as_usize());
@@ -105,15 +108,17 @@ impl<O: ArrowNativeType> Layout for Offsets<O> {
             constant + copy_room(length.min(self.values.len()))
         };
         match present(nulls, rows.start, rows.len()) {
-            None if all_short(ends) => return constant + SHORT,
+            None if all_short(ends) => sizes.add(constant + SHORT),
             None => {
-                for (pair, size) in ends.windows(2).zip(sizes) {
+                for (pair, size) in ends.windows(2).zip(sizes.by_row()) {
                     *size += room(pair[0], pair[1]);
                 }
             }
-            Some(present) => present.for_each(|row| sizes[row] += room(ends[row], ends[row + 1])),
+            Some(present) => {
+                let sizes = sizes.by_row();
+                present.for_each(|row| sizes[row] += room(ends[row], ends[row + 1]));
+            }
         }
-        0
     }
 
     fn all_valid(&self, rows: Range<usize>) -> bool {
@@ -175,14 +180,8 @@ impl Layout for Fixed {
 
 /// A column of texts or bytes, its layout chosen once per batch.
 pub trait Strings: Send + Sync {
-    /// Add what each row's value and name may take to `sizes`; gives what is to be added to all besides.
-    fn rooms(
-        &self,
-        rows: Range<usize>,
-        name: &Name,
-        nulls: Option<&NullBuffer>,
-        sizes: &mut [usize],
-    ) -> usize;
+    /// Add what each row's value and name may take to `sizes`.
+    fn rooms(&self, rows: Range<usize>, name: &Name, nulls: Option<&NullBuffer>, sizes: &mut Sizes);
     fn fill(&self, first: usize, name: &Name, nulls: Option<&NullBuffer>, slots: &mut Slots);
     /// Whether all of `rows` surely hold valid text, or bytes.
     fn all_valid(&self, rows: Range<usize>) -> bool;
@@ -202,20 +201,21 @@ impl<L: Layout> Put for Column<L> {
     #[inline(always)]
     fn put(&self, row: usize, bytes: &mut [u8], at: usize) -> usize {
         let place = self.layout.place(row);
+        // Nearly all values: head and bytes as two stores.
+        if let Some(short) = place.short() {
+            let room = &mut bytes[at..at + SHORT_HEAD + SHORT];
+            let head = self.content.put_short_head(place.length, room);
+            room[head..head + SHORT].copy_from_slice(short);
+            return at + head + place.length;
+        }
         let at = at + self.content.put_head(place.length, &mut bytes[at..at + HEAD_ROOM]);
         copy(place.source, place.from, place.length, bytes, at)
     }
 }
 
 impl<L: Layout> Strings for Column<L> {
-    fn rooms(
-        &self,
-        rows: Range<usize>,
-        name: &Name,
-        nulls: Option<&NullBuffer>,
-        sizes: &mut [usize],
-    ) -> usize {
-        self.layout.add_rooms(rows, name.room(HEAD_ROOM), nulls, sizes)
+    fn rooms(&self, rows: Range<usize>, name: &Name, nulls: Option<&NullBuffer>, sizes: &mut Sizes) {
+        self.layout.add_rooms(rows, name.room(HEAD_ROOM), nulls, sizes);
     }
 
     fn fill(&self, first: usize, name: &Name, nulls: Option<&NullBuffer>, slots: &mut Slots) {
