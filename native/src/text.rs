@@ -88,9 +88,18 @@ pub struct Offsets<O: ArrowNativeType> {
 /// Whether all values between these offsets are shorter than `SHORT`: a loop of plain vector arithmetic.
 fn all_short<O: ArrowNativeType>(ends: &[O]) -> bool {
     // Any bit that a length has; one below 0 has the highest.
-    let bits =
-        ends.windows(2).fold(0, |bits, pair| bits | pair[1].as_usize().wrapping_sub(pair[0].as_usize()));
-    bits < SHORT
+    if size_of::<O>() == 4 {
+        let length = |pair: &[O]| (pair[1].as_usize() as u32).wrapping_sub(pair[0].as_usize() as u32);
+        return ends.windows(2).fold(0, |bits, pair| bits | length(pair)) < SHORT as u32;
+    }
+    let length = |pair: &[O]| pair[1].as_usize().wrapping_sub(pair[0].as_usize());
+    ends.windows(2).fold(0, |bits, pair| bits | length(pair)) < SHORT
+}
+
+/// Whether all bytes are ASCII, found out in longer strides than the standard library takes.
+fn is_ascii(bytes: &[u8]) -> bool {
+    let (strides, rest) = bytes.as_chunks::<128>();
+    strides.iter().all(|stride| stride.iter().fold(0, |bits, byte| bits | byte) < 0x80) && rest.is_ascii()
 }
 
 impl<O: ArrowNativeType> Layout for Offsets<O> {
@@ -124,7 +133,7 @@ impl<O: ArrowNativeType> Layout for Offsets<O> {
     fn all_valid(&self, rows: Range<usize>) -> bool {
         let ends = &self.offsets[rows.start..=rows.end];
         let all = &self.values[ends[0].as_usize()..ends[ends.len() - 1].as_usize()];
-        if all.is_ascii() {
+        if is_ascii(all) {
             return true;
         }
         // Valid together, and no value starts inside a character: then each is valid alone.
