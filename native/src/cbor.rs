@@ -31,6 +31,8 @@ pub const DURATION_TAG: [u8; 3] = [0xd9, 0x03, 0xea];
 pub const DATE_TAG: [u8; 2] = [0xd8, 0x64];
 
 const NANOSECONDS_KEY: u8 = 0x28; // -9
+/// The first byte of a positive number of four bytes.
+const FOUR: u8 = UNSIGNED | 26;
 
 /// The head of a data item: its major type and its number, in the shortest form.
 #[inline(always)]
@@ -144,6 +146,18 @@ fn to_half(single: f32) -> Option<u16> {
 /// A moment or a span as the map {1: seconds, -9: nanoseconds} under `tag`.
 #[inline(always)]
 pub fn put_moment(tag: [u8; 3], seconds: i64, nanoseconds: u32, out: &mut [u8]) -> usize {
+    // Nearly all moments: both numbers take four bytes, or there are no nanoseconds.
+    if let Ok(since @ 0x1_0000..) = u32::try_from(seconds)
+        && (nanoseconds > 0xffff || nanoseconds == 0)
+    {
+        let [s, e, c, o] = since.to_be_bytes();
+        let [n, a, m, l] = nanoseconds.to_be_bytes();
+        let map = MAP | if nanoseconds == 0 { 1 } else { 2 };
+        let [one, two, three] = tag;
+        let key = NANOSECONDS_KEY;
+        out[..16].copy_from_slice(&[one, two, three, map, 0x01, FOUR, s, e, c, o, key, FOUR, n, a, m, l]);
+        return if nanoseconds == 0 { 10 } else { 16 };
+    }
     out[..3].copy_from_slice(&tag);
     out[3] = MAP | if nanoseconds == 0 { 1 } else { 2 };
     out[4] = 0x01;
@@ -395,6 +409,19 @@ mod tests {
     #[test]
     fn moments_leave_zero_nanoseconds_out() {
         assert_eq!(written(|out| put_moment(TIME_TAG, 1, 0, out)), "d903e9a10101");
+        for (seconds, nanoseconds, expected) in [
+            (65_535, 0, "d903e9a10119ffff"),
+            (65_536, 0, "d903e9a1011a00010000"),
+            (4_294_967_295, 0, "d903e9a1011affffffff"),
+            (4_294_967_296, 0, "d903e9a1011b0000000100000000"),
+            (65_536, 65_535, "d903e9a2011a000100002819ffff"),
+            (65_535, 65_536, "d903e9a20119ffff281a00010000"),
+            (65_536, 65_536, "d903e9a2011a00010000281a00010000"),
+            (1_700_000_000, 999_999_999, "d903e9a2011a6553f100281a3b9ac9ff"),
+            (-65_537, 65_536, "d903e9a2013a00010000281a00010000"),
+        ] {
+            assert_eq!(written(|out| put_moment(TIME_TAG, seconds, nanoseconds, out)), expected);
+        }
         assert_eq!(written(|out| put_moment(DURATION_TAG, -1, 999_999_999, out)), "d903eaa20120281a3b9ac9ff");
     }
 }
