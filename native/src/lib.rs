@@ -2,6 +2,7 @@
 
 mod cbor;
 mod cell;
+mod checksum;
 mod examine;
 mod exchange;
 mod levels;
@@ -32,6 +33,8 @@ mod native {
     use pyo3::exceptions::PyRuntimeError;
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use super::checksum::checksums;
     #[pymodule_export]
     use super::examine::{Examined, Seen, examine};
     #[pymodule_export]

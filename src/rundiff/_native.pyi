@@ -137,6 +137,9 @@ class ParquetReader:
     def __iter__(self) -> Iterator[pa.StructArray]: ...
     def __next__(self) -> pa.StructArray: ...
 
+def checksums(content: pa.UInt8Array, ends: Sequence[int]) -> list[int]:
+    """XXH3 (64 bits) of the bytes up to each end, from the one before; raises `ValueError` for ends outside."""
+
 def find_records(
     path: str | os.PathLike[str], column: str, signatures: pa.FixedSizeBinaryArray
 ) -> list[tuple[pa.Int64Array, pa.Array]]:

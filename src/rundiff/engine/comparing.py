@@ -227,7 +227,8 @@ def find_changes(work: Comparing, spool: Spool, read: Read) -> Found:
     with LogWriter(work.folder / CREATES) as creates, LogWriter(work.folder / UPDATES) as updates:
         for rows in ahead(spool.ranges()):
             winners = _winners(work, rows, contest, found)
-            for decision, writer in ((Decision.NEW, creates), (Decision.UPDATE, updates)):
+            # Updates, which are more work, are written while creates are made ready.
+            for decision, writer in ((Decision.UPDATE, updates), (Decision.NEW, creates)):
                 chosen = winners[decision]
                 if len(chosen) == 0:
                     continue

@@ -62,6 +62,8 @@ class Spool:
         self._files: list[pa.RecordBatch] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="rundiff-spool")
         self._under_way: Future[pa.RecordBatch] | None = None
+        self._whole: Future[pa.RecordBatch] | None = None
+        """All rows, sorted, where none had to be written."""
         self._bytes = 0
         self.rows = 0
         self._type: pa.DataType = pa.null()
@@ -72,6 +74,11 @@ class Spool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is None and not self._files and self._under_way is None and self._waiting:
+            # All in memory: it is sorted while the run finds out what else it needs.
+            self._whole = self._thread.submit(self._sorted, self._waiting)
+            self._thread.shutdown(wait=False)
+            return
         # Waits even after an error, so that nothing is written any more when the folder is removed.
         self._thread.shutdown()
         if kind is None:
@@ -92,6 +99,7 @@ class Spool:
         self._bytes += size
         self._waiting_bytes += size
         self._waiting.append(batch)
+        self._whole = None
         if self._waiting_bytes > self._budget:
             self._settle()
             waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
@@ -133,6 +141,9 @@ class Spool:
 
     def ranges(self) -> Iterator[pa.RecordBatch]:
         """Yield all rows by ascending signature, then order, in ranges that don't split a key."""
+        if self._whole is not None:
+            yield self._whole.result()
+            return
         if self._waiting and self._files:
             self._files.append(self._write(self._waiting, len(self._files)))
             self._waiting = []

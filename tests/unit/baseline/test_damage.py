@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from rundiff.baseline import segments
 from rundiff.baseline.manifest import Manifest
 from rundiff.baseline.order import SIGNATURE
 from rundiff.baseline.segments import Segment, SegmentInfo, entries, write_segment
@@ -28,13 +29,25 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert read.batches[0].column("primary_key").to_pylist()[2] == {"id": 2, "at": "place 2"}
 
 
+def test_large_files_have_the_same_checksums(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "BATCH_ROWS", 100)
+    one = segment(tmp_path / "one.arrow", 250)
+    monkeypatch.setattr(segments, "_LARGE", 0)
+    other = segment(tmp_path / "other.arrow", 250)
+    assert one.checksums == other.checksums
+    assert len(set(one.checksums)) == 3
+    assert Segment.open(tmp_path / "one.arrow", one).rows == 250
+
+
 def test_a_segment_without_entries(tmp_path: Path) -> None:
     path = tmp_path / "base.arrow"
     info = write_segment(path, Segment.empty(pa.struct([])).schema, [])
     assert Segment.open(path, info).rows == 0
 
 
-def test_every_flipped_byte_is_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize("large", [1 << 20, 0], ids=["small", "large"])
+def test_every_flipped_byte_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int) -> None:
+    monkeypatch.setattr(segments, "_LARGE", large)
     path = tmp_path / "base.arrow"
     info = segment(path)
     whole = path.read_bytes()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import xxhash
 
 if os.environ.get("RUNDIFF_REQUIRE_NATIVE") == "1":
     native: Any = importlib.import_module("rundiff._native")
@@ -220,3 +221,16 @@ def test_offsets_that_lead_out_of_the_buffers_are_an_error(
     with pytest.raises(ValueError, match="damaged"):
         native.sign(pa.RecordBatch.from_arrays([array], ["value"]), ["value"])
     assert "panicked" in capfd.readouterr().err  # where, for a report
+
+
+def test_checksums_are_of_parts_that_lie_in_the_content() -> None:
+    content = RANDOM.bytes(5_000)
+    whole = pa.Array.from_buffers(pa.uint8(), len(content), [None, pa.py_buffer(content)])
+    ends = [0, 100, 4_096, 5_000]
+    parts = [content[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    assert native.checksums(whole, ends) == [xxhash.xxh3_64_intdigest(part) for part in parts]
+    for wrong in ([10, 5], [5_001]):
+        with pytest.raises(ValueError, match="the ends must ascend"):
+            native.checksums(whole, wrong)
+    with pytest.raises(ValueError, match="an array of uint8"):
+        native.checksums(pa.array([1]), [1])
