@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use crate::exchange::{export, import};
 use crate::lookup::{CHANGED, Lookup, NEW, SAME};
 use crate::rows::{Bad, Signing, Worker};
+use crate::segment::prefetch;
 use crate::sha::{Digest, Hasher, Keying};
 use crate::sign::{Unsignable, guarded, plan, read, unsignable};
 
@@ -42,6 +43,12 @@ impl Examined {
     #[getter]
     fn unsignable(&self) -> Vec<Unsignable> {
         self.unsignable.clone()
+    }
+
+    /// The rows that a run keeps for sure, ascending: all but unchanged ones.
+    fn others<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let rows = self.states.iter().enumerate().filter(|(_, state)| **state != SAME);
+        export(py, &rows.map(|(row, _)| row as i64).collect::<Int64Array>())
     }
 
     fn __len__(&self) -> usize {
@@ -94,16 +101,25 @@ pub fn examine(
     })
 }
 
-const READ: u8 = 1;
-const IMPLIED: u8 = 2;
-const DIFFERS: u8 = 4;
+/// What is known of a position, two bits of a word: it was read with the same data in a record that was
+/// not kept, and it was read with other data.
+const IMPLIED: u64 = 1;
+const DIFFERS: u64 = 2;
+const PLACES: usize = u64::BITS as usize / 2;
 
-/// Marks by baseline position, one byte each.
+/// Marks are asked for so many rows before they are read.
+const AHEAD: usize = 48;
+
+/// Marks by baseline position: as few bytes as possible, since each record's lies elsewhere in memory.
 #[pyclass(frozen, module = "rundiff._native")]
 pub struct Seen(Mutex<Marks>);
 
 struct Marks {
-    flags: Vec<u8>,
+    positions: usize,
+    /// `IMPLIED` and `DIFFERS` of each position.
+    pairs: Vec<u64>,
+    /// One bit for each position that was read otherwise than `IMPLIED` says.
+    read: Vec<u64>,
     dropped_duplicates: u64,
 }
 
@@ -112,21 +128,31 @@ impl Seen {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn flagged<'py>(&self, py: Python<'py>, flag: u8) -> PyResult<Bound<'py, PyAny>> {
+    fn told<'py>(&self, py: Python<'py>, of: impl Fn(&Marks, usize) -> bool) -> PyResult<Bound<'py, PyAny>> {
         let marks = self.marks();
-        let values: Vec<u8> = marks.flags.iter().map(|flags| u8::from(flags & flag != 0)).collect();
+        let values: Vec<u8> = (0..marks.positions).map(|position| u8::from(of(&marks, position))).collect();
         drop(marks);
         export(py, &UInt8Array::from(values))
     }
 }
 
 impl Marks {
+    fn new(positions: usize) -> Self {
+        let pairs = vec![0; positions.div_ceil(PLACES)];
+        let read = vec![0; positions.div_ceil(u64::BITS as usize)];
+        Self { positions, pairs, read, dropped_duplicates: 0 }
+    }
+
     /// Note a batch; say which of its rows must be kept (see `rundiff.compare.seen`).
     fn take(&mut self, states: &[u8], positions: &[i64], keep_all: bool) -> Result<Vec<usize>, String> {
         // Whether an unchanged row is kept depends on the changed ones of the whole batch: these go first.
         for (state, position) in states.iter().zip(positions) {
             if *state != NEW && (*state != SAME || keep_all) {
-                *self.at(*position)? |= if *state == CHANGED { READ | DIFFERS } else { READ };
+                let at = self.at(*position)?;
+                self.mark_read(at);
+                if *state == CHANGED {
+                    self.pairs[at / PLACES] |= DIFFERS << (at % PLACES * 2);
+                }
             }
         }
         if keep_all {
@@ -135,14 +161,20 @@ impl Marks {
         let mut kept = Vec::new();
         let mut repeated = 0;
         for (row, (state, position)) in states.iter().zip(positions).enumerate() {
+            if let Some(later) = positions.get(row + AHEAD)
+                && let Some(pair) = self.pairs.get(*later as usize / PLACES)
+            {
+                prefetch(pair);
+            }
             if *state == SAME {
-                let flags = self.at(*position)?;
-                if *flags & DIFFERS == 0 {
-                    repeated += u64::from(*flags & IMPLIED != 0);
-                    *flags |= READ | IMPLIED;
+                let at = self.at(*position)?;
+                let (pair, shift) = (&mut self.pairs[at / PLACES], at % PLACES * 2);
+                if *pair >> shift & DIFFERS == 0 {
+                    repeated += *pair >> shift & IMPLIED;
+                    *pair |= IMPLIED << shift;
                     continue;
                 }
-                *flags |= READ;
+                self.mark_read(at);
             }
             kept.push(row);
         }
@@ -151,8 +183,21 @@ impl Marks {
     }
 
     #[inline(always)]
-    fn at(&mut self, position: i64) -> Result<&mut u8, String> {
-        self.flags.get_mut(position as usize).ok_or_else(|| "a position leads out of the baseline".to_owned())
+    fn at(&self, position: i64) -> Result<usize, String> {
+        let at = usize::try_from(position).ok().filter(|at| *at < self.positions);
+        at.ok_or_else(|| "a position leads out of the baseline".to_owned())
+    }
+
+    fn mark_read(&mut self, at: usize) {
+        self.read[at / u64::BITS as usize] |= 1 << (at % u64::BITS as usize);
+    }
+
+    fn is_implied(&self, at: usize) -> bool {
+        self.pairs[at / PLACES] >> (at % PLACES * 2) & IMPLIED != 0
+    }
+
+    fn is_read(&self, at: usize) -> bool {
+        self.is_implied(at) || self.read[at / u64::BITS as usize] >> (at % u64::BITS as usize) & 1 != 0
     }
 }
 
@@ -164,7 +209,7 @@ type Kept<'py> =
 impl Seen {
     #[new]
     fn new(positions: usize) -> Self {
-        Self(Mutex::new(Marks { flags: vec![0; positions], dropped_duplicates: 0 }))
+        Self(Mutex::new(Marks::new(positions)))
     }
 
     /// Note a batch, in order of reading; give the rows that must be kept.
@@ -228,12 +273,12 @@ impl Seen {
 
     /// By position, 1 where the key was read in any way.
     fn read<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.flagged(py, READ)
+        self.told(py, Marks::is_read)
     }
 
     /// By position, 1 where the key was read with the same data, in a record that was not kept.
     fn implied<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.flagged(py, IMPLIED)
+        self.told(py, Marks::is_implied)
     }
 
     /// Records that were not kept and repeat another such record of their key.

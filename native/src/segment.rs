@@ -97,7 +97,7 @@ pub fn prefix(key: &Digest) -> u64 {
 
 /// Ask for the memory of a value ahead of its use.
 #[inline(always)]
-fn prefetch<T>(value: &T) {
+pub fn prefetch<T>(value: &T) {
     #[cfg(target_arch = "x86_64")]
     {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

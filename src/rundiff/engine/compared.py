@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from rundiff.settings import DEFAULT_EXCLUDE, Comparison
 from rundiff.signing.paths import roots
@@ -17,20 +18,27 @@ def compared_fields(names: Sequence[str], comparison: Comparison, key: Sequence[
     Globs match in any case. Key fields are always compared; `include` limits the rest and wins over
     the default excludes, an explicit `exclude` wins over `include`.
     """
+    return list(_chosen(tuple(names), tuple(comparison.exclude), tuple(comparison.include), tuple(key)))
+
+
+@lru_cache(maxsize=64)  # asked for each batch, nearly always with the same names
+def _chosen(
+    names: tuple[str, ...], exclude: tuple[str, ...], include: tuple[str, ...], key: tuple[str, ...]
+) -> tuple[str, ...]:
     chosen = []
-    explicit = comparison.exclude != DEFAULT_EXCLUDE
-    included = {name for entry in comparison.include for name, _ in roots(entry, names, glob=True)}
+    explicit = exclude != DEFAULT_EXCLUDE
+    included = {name for entry in include for name, _ in roots(entry, names, glob=True)}
     for name in names:
         if name in key:
             chosen.append(name)
             continue
-        excluded = _matches(name, comparison.exclude)
-        if comparison.include:
+        excluded = _matches(name, exclude)
+        if include:
             if name in included and not (excluded and explicit):
                 chosen.append(name)
         elif not excluded:
             chosen.append(name)
-    return chosen
+    return tuple(chosen)
 
 
 def _matches(name: str, globs: Sequence[str]) -> bool:

@@ -29,8 +29,9 @@ from rundiff.engine.existing import without_existing
 from rundiff.engine.fieldsignatures import FieldSignatures
 from rundiff.engine.log import CREATES, UPDATES, LogWriter, log_schema
 from rundiff.engine.previous import PreviousRecords
-from rundiff.engine.reading import SAMPLES, Read, ReadingRules, key_texts
+from rundiff.engine.reading import SAMPLES, Read, key_texts
 from rundiff.engine.renewing import Renewed
+from rundiff.engine.rules import ReadingRules
 from rundiff.engine.spool import Spool
 from rundiff.engine.watching import MARKED
 from rundiff.errors import PolicyViolation

@@ -11,8 +11,9 @@ import pyarrow as pa
 from rundiff.baseline.manifest import Manifest
 from rundiff.engine.former import Former, key_with_id
 from rundiff.engine.forming import preparation_of_form
-from rundiff.engine.reading import Read, ReadingRules
+from rundiff.engine.reading import Read
 from rundiff.engine.renaming import Renamed, applied
+from rundiff.engine.rules import ReadingRules
 from rundiff.engine.session import Backends
 from rundiff.errors import ConfigurationError, PolicyViolation
 from rundiff.model import Scope

@@ -62,6 +62,10 @@ class Verdicts(Protocol):
     def lookup(self) -> tuple[npt.NDArray[np.uint8], Positions] | None:
         """What the lookup said of each row, and the position of its entry; None where not asked for `whole`."""
 
+    @property
+    def others(self) -> npt.NDArray[np.int64] | None:
+        """The rows, ascending, that are kept in any case; None where that is not known before `take`."""
+
     def take(self, seen: Seen) -> Kept:
         """Mark the rows in `seen`, in order of reading, and give those that must be kept."""
 
@@ -75,6 +79,7 @@ class _Arrays:
     match: npt.NDArray[np.uint8]
     position: Positions
     renewed: Renewal | None = None
+    others: None = None
 
     @property
     def lookup(self) -> tuple[npt.NDArray[np.uint8], Positions]:
@@ -99,6 +104,11 @@ class _Native:
     examined: Any
     renewed: Renewal | None = None
     lookup: None = None
+
+    @property
+    def others(self) -> npt.NDArray[np.int64]:
+        """The rows, ascending, that are kept in any case."""
+        return self.examined.others().to_numpy()  # type: ignore[no-any-return]
 
     def take(self, seen: Seen) -> Kept:
         """Mark the rows and give those that must be kept."""

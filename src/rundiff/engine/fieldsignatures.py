@@ -33,7 +33,7 @@ from rundiff.signing import SigningKey, sign
 from rundiff.signing.preparing import Preparation
 
 if TYPE_CHECKING:
-    from rundiff.engine.reading import ReadingRules
+    from rundiff.engine.rules import ReadingRules
 
 __all__ = [
     "FieldSignatures",

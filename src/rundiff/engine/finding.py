@@ -35,10 +35,11 @@ from rundiff.engine.log import DELETES
 from rundiff.engine.lost import Lost, refusal
 from rundiff.engine.previous import LogKeys, PreviousRecords, logs_of
 from rundiff.engine.proving import incomplete_reasons, odd_words
-from rundiff.engine.reading import SAMPLES, Read, ReadingRules, read_all
+from rundiff.engine.reading import SAMPLES, Read, read_all
 from rundiff.engine.refusing import refuse_guarded, refuse_unfit
 from rundiff.engine.renaming import renames_now
 from rundiff.engine.renewing import Renewed
+from rundiff.engine.rules import ReadingRules
 from rundiff.engine.scoping import cursor_value, reach_of, reads_beyond
 from rundiff.engine.session import Backends
 from rundiff.engine.spool import Spool

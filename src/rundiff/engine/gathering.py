@@ -21,8 +21,9 @@ from rundiff.baseline.columns import unify_types
 from rundiff.compare.seen import PythonSeen
 from rundiff.engine.drift import refuse_two_rules
 from rundiff.engine.finding import Finder
-from rundiff.engine.reading import Read, ReadingRules
+from rundiff.engine.reading import Read
 from rundiff.engine.renewing import Renewed
+from rundiff.engine.rules import ReadingRules
 from rundiff.engine.shares import Share, open_share, read_of
 from rundiff.engine.spool import Spool, spool_batch
 from rundiff.errors import ConfigurationError, StateChanged

@@ -37,9 +37,10 @@ from rundiff.engine.joinable import (
     refuse_other_options,
 )
 from rundiff.engine.lost import Lost, refusal
-from rundiff.engine.reading import ReadingRules, read_all
+from rundiff.engine.reading import read_all
 from rundiff.engine.recovery import recover
 from rundiff.engine.report import result_from_json
+from rundiff.engine.rules import ReadingRules
 from rundiff.engine.run import Execution
 from rundiff.engine.session import Backends, Session, open_baseline, refuse_other
 from rundiff.engine.shares import write_share

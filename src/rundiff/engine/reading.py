@@ -17,121 +17,23 @@ import pyarrow as pa
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.order import Positions, argsort, first_of_group, words
-from rundiff.compare.conflicts import Strategy, parse_strategy
 from rundiff.compare.seen import Seen
-from rundiff.engine.compared import compared_fields
-from rundiff.engine.examining import Kept, Signing, Verdicts, examine
-from rundiff.engine.fieldsignatures import FieldSignatures, FieldSigner
-from rundiff.engine.former import Former
-from rundiff.engine.forming import preparation_of
+from rundiff.engine.examining import Kept, Verdicts, examine
 from rundiff.engine.renewing import Renewed
+from rundiff.engine.rules import ReadingRules
 from rundiff.engine.spool import Spool, spool_batch
 from rundiff.engine.views import Progress
-from rundiff.engine.watching import MARKED, Noticed, Watch, Watched
+from rundiff.engine.watching import MARKED, Noticed, Watched
 from rundiff.errors import KeyFieldMissing
-from rundiff.settings import Comparison, SyncSettings
-from rundiff.signing import SigningKey, sign
-from rundiff.signing.preparing import Preparation
+from rundiff.signing import sign
 from rundiff.sources.contract import ReadBatch, ReadEnd, Reading
 
-__all__ = ["SAMPLES", "Contest", "Read", "ReadingRules", "key_texts", "read_all"]
+__all__ = ["SAMPLES", "Contest", "Read", "key_texts", "read_all"]
 
 log = logging.getLogger("rundiff")
 
 SAMPLES = 5
 """Sentences kept of each kind of odd record."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadingRules:
-    """How records are told apart and compared."""
-
-    primary_key: tuple[str, ...]
-    comparison: Comparison
-    strategy: Strategy
-    signing_key: SigningKey | None
-    full_refresh: bool
-    preparation: Preparation = Preparation()  # noqa: RUF009 - the value is frozen
-    """What is done to values before they are signed."""
-    keep_invalid: bool = False
-    """Keep records without a valid key, for quarantine."""
-    watch: Watch | None = None
-    """What else to look for; None: nothing."""
-    former: Former | None = None
-    """How the baseline was signed, if otherwise."""
-    gaining: FieldSignatures | None = None
-    """Where entries are to get field signatures from the records that are read."""
-
-    @classmethod
-    def of(
-        cls, settings: SyncSettings, signing_key: SigningKey | None, watch: Watch | None = None
-    ) -> ReadingRules:
-        """Give what the settings ask for; raises `ConfigurationError`."""
-        return cls(
-            primary_key=settings.primary_key,
-            comparison=settings.comparison,
-            strategy=parse_strategy(settings.policies.on_conflict),
-            signing_key=signing_key,
-            full_refresh=settings.full_refresh,
-            preparation=preparation_of(settings),
-            keep_invalid=settings.policies.on_invalid_key == "quarantine",
-            watch=watch,
-        )
-
-    def asked(self, names: Sequence[str]) -> list[str]:
-        """Choose the fields that the settings compare."""
-        return compared_fields(names, self.comparison, self.primary_key)
-
-    def compared(self, names: Sequence[str]) -> list[str]:
-        """Choose the fields that the data signature takes: by the rule that the run leaves behind."""
-        if self.former is None or self.former.twice:
-            return self.asked(names)
-        return self.former.compared(names, self.asked(names))
-
-    def before(self, records: pa.RecordBatch) -> list[str] | None:
-        """Choose the fields for a signature under the former rule; None if none is needed."""
-        if self.former is None or not self.former.twice:
-            return None
-        names = records.schema.names
-        asked = self.asked(names)
-        former = self.former.compared(self.former.names(names), asked)
-        # A field that is null changes no signature.
-        other = [name for name in asked if name not in former and records.column(name).is_valid().true_count]
-        return former if self.former.whole or other else None
-
-    def sign_data(self, records: pa.RecordBatch) -> pa.Array:
-        """Give data signatures of logged records by the rule that the run leaves behind; null where there is none."""
-        names = self.compared(records.schema.names)
-        prepared = self.preparation.applied_where_it_fits(records, names)
-        return sign(prepared, names, self.signing_key).signatures
-
-    def sign_fields(self, records: pa.RecordBatch) -> pa.StructArray:
-        """Give the signatures of single fields by that rule, where `sign_data` gives one; null where there is none."""
-        names = [n for n in self.compared(records.schema.names) if n not in self.primary_key]
-        return self.field_signer.sign(records, names)
-
-    @property
-    def field_signer(self) -> FieldSigner:
-        """What signs single fields by the rule that the run leaves behind."""
-        return FieldSigner(self.primary_key, self.preparation, self.signing_key)
-
-    def signing(self, records: pa.RecordBatch, compared: Sequence[str]) -> Signing:
-        """Ready records to be signed by the rule that the run leaves behind."""
-        prepared = self.preparation.applied(records, compared)
-        return Signing(prepared, (self.primary_key, compared), self.signing_key)
-
-    def former_signing(self, records: pa.RecordBatch, compared: Sequence[str]) -> Signing | None:
-        """Ready records to be signed by the former rule."""
-        if self.former is None:
-            return None
-        typed, astray = self.former.typed(records)
-        prepared = self.former.preparation.applied(typed, compared)
-        return Signing(prepared, (self.primary_key, compared), self.former.key, astray)
-
-    @property
-    def wants_all(self) -> bool:
-        """Whether unchanged records matter, too: to rank them, or to hand them to a function."""
-        return self.strategy.field is not None or self.strategy.kind == "function"
 
 
 @dataclass(slots=True)
@@ -189,6 +91,16 @@ class _Signed:
     noticed: Noticed | None = None
     gained: tuple[Positions, pa.StructArray] | None = None
     """Field signatures of entries."""
+    others: pa.RecordBatch | None = None
+    """The records that are kept in any case, gathered while they are in the worker's cache; None if not known."""
+
+    def kept(self, rows: npt.NDArray[np.int64]) -> pa.RecordBatch:
+        """Give the records of rows that a run keeps."""
+        if len(rows) == self.records.num_rows:
+            return self.records
+        if self.others is not None and len(rows) == self.others.num_rows:
+            return self.others
+        return self.records.take(pa.array(rows))
 
 
 def _sign(batch: ReadBatch, first: int, rules: ReadingRules, baseline: Baseline) -> _Signed:
@@ -254,7 +166,14 @@ def _sign(batch: ReadBatch, first: int, rules: ReadingRules, baseline: Baseline)
         marked=marked,
         noticed=None if rules.watch is None else rules.watch.notice(records, rules.signing_key),
         gained=gained,
+        others=_gathered(records, verdicts.others),
     )
+
+
+def _gathered(records: pa.RecordBatch, rows: npt.NDArray[np.int64] | None) -> pa.RecordBatch | None:
+    if rows is None or len(rows) == 0 or len(rows) == records.num_rows:
+        return None
+    return records.take(pa.array(rows))
 
 
 def _signed(
@@ -385,11 +304,11 @@ def _field(records: pa.RecordBatch, name: str) -> pa.Array:
 
 
 def _spool(spool: Spool, signed: _Signed, kept: Kept) -> None:
-    rows, records = kept.rows, signed.records
+    rows = kept.rows
     if len(rows) == 0:
         return
     keys, data, match, position = kept.meta
     if signed.marked is not None:
         match = pa.array(match.to_numpy() | np.where(signed.marked[rows], np.uint8(MARKED), np.uint8(0)))
     meta = [keys, data, pa.array(signed.order[rows]), match, position]
-    spool.add(spool_batch(meta, records if len(rows) == records.num_rows else records.take(pa.array(rows))))
+    spool.add(spool_batch(meta, signed.kept(rows)))

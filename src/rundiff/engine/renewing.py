@@ -32,7 +32,7 @@ from rundiff.model import Match
 from rundiff.signing import SigningKey, sign
 
 if TYPE_CHECKING:
-    from rundiff.engine.reading import ReadingRules
+    from rundiff.engine.rules import ReadingRules
 
 __all__ = ["Renewed"]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.types as pt
+from pyarrow import lib
 
 from rundiff.errors import ConfigurationError
 
@@ -14,24 +15,40 @@ __all__ = ["KNOWN_EXTENSIONS", "names_survive", "present_fields"]
 
 KNOWN_EXTENSIONS = frozenset({"arrow.uuid", "arrow.json", "arrow.bool8", "rundiff.cbor"})
 
-_PLAIN = (
-    pt.is_null,
-    pt.is_boolean,
-    pt.is_integer,
-    pt.is_floating,
-    pt.is_decimal,
-    pt.is_date,
-    pt.is_time,
-    pt.is_timestamp,
-    pt.is_duration,
-    pt.is_interval,
-    pt.is_string,
-    pt.is_large_string,
-    pt.is_string_view,
-    pt.is_binary,
-    pt.is_large_binary,
-    pt.is_binary_view,
-    pt.is_fixed_size_binary,
+_PLAIN = frozenset(
+    {
+        lib.Type_NA,
+        lib.Type_BOOL,
+        lib.Type_INT8,
+        lib.Type_INT16,
+        lib.Type_INT32,
+        lib.Type_INT64,
+        lib.Type_UINT8,
+        lib.Type_UINT16,
+        lib.Type_UINT32,
+        lib.Type_UINT64,
+        lib.Type_HALF_FLOAT,
+        lib.Type_FLOAT,
+        lib.Type_DOUBLE,
+        lib.Type_DECIMAL32,
+        lib.Type_DECIMAL64,
+        lib.Type_DECIMAL128,
+        lib.Type_DECIMAL256,
+        lib.Type_DATE32,
+        lib.Type_DATE64,
+        lib.Type_TIME32,
+        lib.Type_TIME64,
+        lib.Type_TIMESTAMP,
+        lib.Type_DURATION,
+        lib.Type_INTERVAL_MONTH_DAY_NANO,
+        lib.Type_STRING,
+        lib.Type_LARGE_STRING,
+        lib.Type_STRING_VIEW,
+        lib.Type_BINARY,
+        lib.Type_LARGE_BINARY,
+        lib.Type_BINARY_VIEW,
+        lib.Type_FIXED_SIZE_BINARY,
+    }
 )
 _LISTS = (pt.is_list, pt.is_large_list, pt.is_fixed_size_list, pt.is_list_view, pt.is_large_list_view)
 
@@ -92,7 +109,7 @@ def _refused_type(kind: pa.DataType) -> str | None:
     if isinstance(kind, pa.BaseExtensionType):
         known = kind.extension_name in KNOWN_EXTENSIONS
         return None if known else f"it has the extension type {kind.extension_name}, which is unknown here"
-    if any(is_kind(kind) for is_kind in _PLAIN):
+    if kind.id in _PLAIN:
         return None
     return _first_refusal(kind)
 
