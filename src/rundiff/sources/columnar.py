@@ -22,8 +22,11 @@ __all__ = ["ArrowFile", "ParquetFile"]
 
 MAX_GROUP_BYTES = 256 << 20
 """Larger row groups (uncompressed) are not read at once."""
-NATIVE_ROWS = 1 << 15
-"""In a batch of the native reader: few enough to be signed while they are in the processor's cache."""
+NATIVE_BYTES = 12 << 20
+"""In a batch of the native reader, as the file holds them uncompressed: few enough to be signed while they are in
+the processor's cache, and for wide records to take little memory."""
+NATIVE_ROWS = (1 << 12, 1 << 17)
+"""The fewest and the most rows of such a batch."""
 _STREAM_HINT = "it is cut short or damaged; write it anew"
 
 
@@ -81,11 +84,19 @@ def _records(path: Path, file: Any) -> Iterator[pa.RecordBatch]:
         from rundiff import _native
 
         with suppress(ValueError):
-            for struct in _native.ParquetReader(path, schema, NATIVE_ROWS):
+            for struct in _native.ParquetReader(path, schema, _rows_at_once(file.metadata)):
                 yield pa.RecordBatch.from_struct_array(struct)
                 done += len(struct)
             return
     yield from _row_groups(file, done)
+
+
+def _rows_at_once(metadata: Any) -> int:
+    """Choose how many rows the native core decodes at a time: a power of two, so that batches split pages evenly."""
+    size: int = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+    fewest, most = NATIVE_ROWS
+    rows: int = NATIVE_BYTES * metadata.num_rows // max(1, size)
+    return min(most, max(fewest, 1 << rows.bit_length() >> 1))
 
 
 def _flat_schema(file: Any) -> pa.Schema | None:

@@ -12,7 +12,7 @@ from rundiff.errors import SourceError
 from rundiff.sources.columnar import NATIVE_ROWS
 from tests.unit.sources.reads import read_all
 
-ROWS = 2 * NATIVE_ROWS + 10
+ROWS = 2 * max(NATIVE_ROWS) + 10
 
 
 def ids(path: Path) -> list[int]:
