@@ -84,6 +84,9 @@ class Examined:
     def unsignable(self) -> list[tuple[int, str, str]]:
         """(row, field, reason) of the values that can't be signed; if there are any, use nothing else."""
 
+    def others(self) -> pa.Int64Array:
+        """The rows that a run keeps in any case, ascending: new and changed ones."""
+
     def __len__(self) -> int: ...
 
 def examine(
@@ -101,7 +104,7 @@ def examine(
 
 @final
 class Seen:
-    """What a run has met of `positions` baseline entries: one byte each. Safe to use from several threads."""
+    """What a run has met of `positions` baseline entries: three bits each. Safe to use from several threads."""
 
     def __new__(cls, positions: int) -> Seen: ...
     def take(

@@ -79,7 +79,7 @@ class PythonSeen:
 
 
 class NativeSeen:
-    """The marks of the native core: one byte a position, same answers."""
+    """The marks of the native core: three bits a position, same answers."""
 
     def __init__(self, positions: int, *, keep_all: bool = False) -> None:
         from rundiff import _native
