@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import gc
 import logging
@@ -127,7 +126,7 @@ def app(ctx: click.Context) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and give its exit code (design section 7)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    invocation = Invocation(debug="--debug" in given)
+    invocation = Invocation(debug="--debug" in given, whole_process=arguments is None)
     if arguments is None and not invocation.debug and not sys.warnoptions:
         # Libraries warn their programmers; whoever runs the command can do nothing about it.
         warnings.simplefilter("ignore")
@@ -137,7 +136,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # million objects.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         gc.set_threshold(1_000_000, 20, 20)
-        atexit.register(_leave_cycles)
     # The summary and the objects of --json tell what the log would; standard error is theirs.
     logging.getLogger("rundiff").addHandler(logging.NullHandler())
     for stream in (sys.stdout, sys.stderr):
@@ -188,13 +186,6 @@ def _told(error: BaseException, invocation: Invocation) -> tuple[str, int]:
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return stop_sentence(error), stop_code(error)
     return invocation.unexpected(error), 1
-
-
-def _leave_cycles() -> None:
-    """Spare the interpreter's last search for cycles, a tenth of a second: the process ends all the same."""
-    # DuckDB's binding prints what of it was not collected.
-    if "duckdb" not in sys.modules:
-        gc.freeze()
 
 
 def _print_trace() -> None:

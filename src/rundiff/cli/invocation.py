@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shlex
@@ -37,8 +38,9 @@ PLUGINS = ("rundiff.destinations", "rundiff.sources")
 class Invocation:
     """One call of the command."""
 
-    def __init__(self, *, debug: bool = False) -> None:
+    def __init__(self, *, debug: bool = False, whole_process: bool = False) -> None:
         self.debug = debug
+        self.whole_process = whole_process
         self.home: str | None = None
         self.database: str | None = None
         self.signatures: str | None = None
@@ -63,6 +65,10 @@ class Invocation:
         _leave_pandas_out()
         from rundiff.engine.workspace import Workspace
 
+        if self.whole_process:
+            # At its end the interpreter looks for cycles among all objects, a tenth of a second; most belong to
+            # modules that are there by now. What DuckDB makes later must be found: its binding prints what isn't.
+            gc.freeze()
         return Workspace(chosen)
 
     def existing_workspace(self) -> Workspace:
