@@ -227,20 +227,25 @@ class Segment:
     def numbers_at(self, name: str, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Give a column of numbers at positions in any order."""
         values = np.empty(len(positions), dtype=np.int64)
-        at = np.searchsorted(self.starts, positions, side="right") - 1
-        for number, column in enumerate(self.column(name)):
-            inside = at == number
-            values[inside] = column.to_numpy()[positions[inside] - self.starts[number]]
+        for column, inside, rows in self._parts(name, positions):
+            values[inside] = column.to_numpy()[rows]
         return values
 
     def keys_at(self, positions: npt.NDArray[np.int64]) -> Words:
         """Give primary key signatures at positions in any order."""
         matrix = np.empty((len(positions), 4), dtype=">u8")
-        at = np.searchsorted(self.starts, positions, side="right") - 1
-        for number, column in enumerate(self.column("primary_key_signature")):
-            inside = at == number
-            matrix[inside] = words(column)[positions[inside] - self.starts[number]]
+        for column, inside, rows in self._parts("primary_key_signature", positions):
+            matrix[inside] = words(column)[rows]
         return matrix
+
+    def _parts(
+        self, name: str, positions: npt.NDArray[np.int64]
+    ) -> Iterator[tuple[pa.Array, npt.NDArray[np.bool_], npt.NDArray[np.int64]]]:
+        """Give one column, batch by batch, which of the positions are in the batch, and their rows there."""
+        at = np.searchsorted(self.starts, positions, side="right") - 1
+        for number, column in enumerate(self.column(name)):
+            inside = at == number
+            yield column, inside, positions[inside] - self.starts[number]
 
     def take(self, positions: npt.NDArray[np.int64]) -> pa.Table:
         """Gather the entries at ascending positions."""
