@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +15,13 @@ from rundiff.destinations.kinds import Kind, check_kinds, decimal_digits, kind_o
 from rundiff.destinations.render import json_text
 from rundiff.destinations.spelling import plain_text
 from rundiff.destinations.wholeruns import RunFormat
+from rundiff.rowgroups import RowGroups
 
 __all__ = ["PARQUET"]
 
 _OWNER = b"rundiff_sync_id"
 _MOST_DIGITS = 38
+_ROW_GROUP = 1 << 20
 _PLAIN = {
     Kind.BOOLEAN,
     Kind.INTEGER,
@@ -42,24 +44,22 @@ class _ParquetFile:
         self._stream = stream
         self._target = target
         self._schema: pa.Schema | None = None
-        self._writer: Any = None
+        self._groups: RowGroups | None = None
 
     def write(self, batch: ChangeBatch) -> None:
         """Add a batch as a row group or several."""
-        import pyarrow.parquet as pq
-
         rows = _rows(self._target, batch)
         if self._schema is None:
             self._schema = rows.schema.with_metadata({_OWNER: self._target.sync_id.encode()})
             repeating = ["sync", "run", "action", *_repeating(rows)]
-            self._writer = pq.ParquetWriter(
-                self._stream, self._schema, compression="zstd", use_dictionary=repeating
-            )
-        self._writer.write_table(rows.cast(self._schema))
+            options = {"compression": "zstd", "use_dictionary": repeating}
+            self._groups = RowGroups(self._stream, self._schema, options)
+        self._groups.write(rows.cast(self._schema), _ROW_GROUP)
 
     def end(self) -> None:
         """Write the footer."""
-        self._writer.close()
+        assert self._groups is not None  # noqa: S101 -- a file is begun for a batch
+        self._groups.end()
 
 
 def _owner(path: Path) -> str | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +24,7 @@ from rundiff.database.logs import LogFormat
 from rundiff.destinations.contract import ChangeBatch
 from rundiff.errors import StorageError
 from rundiff.model import Action
+from rundiff.rowgroups import RowGroups
 
 __all__ = [
     "BATCH_BYTES",
@@ -69,7 +70,8 @@ class LogWriter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._writer: pq.ParquetWriter | None = None
+        self._file: BinaryIO | None = None
+        self._groups: RowGroups | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="rundiff-log")
         self._under_way: deque[Future[None]] = deque()
         self.rows = 0
@@ -85,8 +87,10 @@ class LogWriter:
                 self._under_way.popleft().result()
         finally:
             self._thread.shutdown(cancel_futures=True)
-            if self._writer is not None:
-                self._writer.close()
+            if self._file is not None:
+                with self._file:
+                    if self._groups is not None:
+                        self._groups.end()
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append records; all batches have one schema. Errors of one batch may be raised with a later one."""
@@ -98,22 +102,20 @@ class LogWriter:
             self._under_way.popleft().result()
 
     def _append(self, batch: pa.RecordBatch) -> None:
-        if self._writer is None:
+        if self._groups is None:
             repeating = [f"data.{name}" for name in repeating_fields(batch.column("data"))]
-            self._writer = pq.ParquetWriter(
-                self._path,
-                batch.schema,
-                compression=_compression(batch, repeating),
-                use_dictionary=repeating,
+            options = {
+                "compression": _compression(batch, repeating),
+                "use_dictionary": repeating,
                 # Records are in the order of their keys' signatures: of any other column, each row group has about
                 # the same least and greatest value.
-                write_statistics=["primary_key_signature"],
+                "write_statistics": ["primary_key_signature"],
                 # What is read back to be delivered must be what was written.
-                write_page_checksum=True,
-                write_page_index=False,
-            )
-        for start in range(0, batch.num_rows, ROW_GROUP):
-            self._writer.write_batch(batch.slice(start, ROW_GROUP), row_group_size=ROW_GROUP)
+                "write_page_checksum": True,
+            }
+            self._file = self._path.open("wb")
+            self._groups = RowGroups(self._file, batch.schema, options)
+        self._groups.write(pa.Table.from_batches([batch]), ROW_GROUP)
 
 
 def _compression(batch: pa.RecordBatch, repeating: list[str]) -> str | dict[str, str]:
