@@ -102,7 +102,9 @@ class _Reader:
             return self._take(1)
         if kind == _DOUBLE:
             return self._take(8)
-        raise ValueError(f"a Parquet footer has a field of Thrift's type {kind}, which its definition has not")
+        raise ValueError(
+            f"a Parquet footer has a field of Thrift's type {kind}, which its definition has not"
+        )
 
     def _byte(self) -> int:
         self._at += 1

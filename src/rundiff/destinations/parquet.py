@@ -43,13 +43,13 @@ class _ParquetFile:
     def __init__(self, stream: BinaryIO, target: Target, kind: pa.StructType) -> None:  # noqa: ARG002 -- a batch tells
         self._stream = stream
         self._target = target
-        self._schema: pa.Schema | None = None
+        self._schema = pa.schema([])
         self._groups: RowGroups | None = None
 
     def write(self, batch: ChangeBatch) -> None:
         """Add a batch as a row group or several."""
         rows = _rows(self._target, batch)
-        if self._schema is None:
+        if self._groups is None:
             self._schema = rows.schema.with_metadata({_OWNER: self._target.sync_id.encode()})
             repeating = ["sync", "run", "action", *_repeating(rows)]
             options = {"compression": "zstd", "use_dictionary": repeating}

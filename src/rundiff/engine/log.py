@@ -85,12 +85,12 @@ class LogWriter:
         try:
             while self._under_way and kind is None:
                 self._under_way.popleft().result()
+            if self._groups is not None and kind is None:
+                self._groups.end()
         finally:
             self._thread.shutdown(cancel_futures=True)
             if self._file is not None:
-                with self._file:
-                    if self._groups is not None:
-                        self._groups.end()
+                self._file.close()
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append records; all batches have one schema. Errors of one batch may be raised with a later one."""

@@ -8,6 +8,7 @@ first run of any size is sorted in bounded memory.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -24,8 +25,9 @@ from rundiff.baseline.order import SIGNATURE, argsort, prefixes, words
 
 __all__ = ["BUDGET", "Spool", "spool_batch"]
 
-BUDGET = 96 << 20
+BUDGET = 64 << 20
 """Bytes of rows kept in memory."""
+_WRITERS = 2
 
 _META = [
     ("primary_key_signature", SIGNATURE),
@@ -50,8 +52,8 @@ def spool_batch(meta: list[pa.Array], records: pa.RecordBatch) -> pa.RecordBatch
 class Spool:
     """Rows go in by `add`, in order of reading, inside a `with` block, and come out by `ranges` after it.
 
-    What passes the budget is sorted and written by a thread, while the next rows come in; so up to twice
-    the budget, and what sorting takes, are in memory.
+    What passes the budget is sorted and written by one of two threads, while the next rows come in; so up to three
+    times the budget, and what sorting takes, are in memory.
     """
 
     def __init__(self, folder: Path, budget: int = BUDGET) -> None:
@@ -60,8 +62,8 @@ class Spool:
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_bytes = 0
         self._files: list[pa.RecordBatch] = []
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="rundiff-spool")
-        self._under_way: Future[pa.RecordBatch] | None = None
+        self._threads = ThreadPoolExecutor(_WRITERS, thread_name_prefix="rundiff-spool")
+        self._under_way: deque[Future[pa.RecordBatch]] = deque()
         self._whole: Future[pa.RecordBatch] | None = None
         """All rows, sorted, where none had to be written."""
         self._bytes = 0
@@ -74,15 +76,15 @@ class Spool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None and not self._files and self._under_way is None and self._waiting:
+        if kind is None and not self._files and not self._under_way and self._waiting:
             # All in memory: it is sorted while the run finds out what else it needs.
-            self._whole = self._thread.submit(self._sorted, self._waiting)
-            self._thread.shutdown(wait=False)
+            self._whole = self._threads.submit(self._sorted, self._waiting)
+            self._threads.shutdown(wait=False)
             return
         # Waits even after an error, so that nothing is written any more when the folder is removed.
-        self._thread.shutdown()
+        self._threads.shutdown()
         if kind is None:
-            self._settle()
+            self._settle(0)
 
     @property
     def data_type(self) -> pa.StructType:
@@ -101,9 +103,10 @@ class Spool:
         self._waiting.append(batch)
         self._whole = None
         if self._waiting_bytes > self._budget:
-            self._settle()
+            self._settle(_WRITERS - 1)
             waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
-            self._under_way = self._thread.submit(self._write, waiting, len(self._files))
+            number = len(self._files) + len(self._under_way)
+            self._under_way.append(self._threads.submit(self._write, waiting, number))
 
     @property
     def known_positions(self) -> npt.NDArray[np.int64]:
@@ -112,11 +115,10 @@ class Spool:
         positions = np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
         return positions[positions >= 0]
 
-    def _settle(self) -> None:
-        """Wait until what was handed to the thread is written."""
-        under_way, self._under_way = self._under_way, None
-        if under_way is not None:
-            self._files.append(under_way.result())
+    def _settle(self, most: int) -> None:
+        """Wait until no more than `most` of what was handed to the threads is left to write."""
+        while len(self._under_way) > most:
+            self._files.append(self._under_way.popleft().result())
 
     def _write(self, waiting: list[pa.RecordBatch], number: int) -> pa.RecordBatch:
         """Write rows into a sorted file of their own; give them as they are mapped from there."""

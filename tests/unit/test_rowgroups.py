@@ -1,0 +1,101 @@
+"""Row groups that were encoded side by side: one file like any other, whoever reads it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from rundiff import rowgroups
+from rundiff.rowgroups import RowGroups
+
+ROWS = 5_000
+
+
+def table(rows: int = ROWS) -> pa.Table:
+    numbers = np.arange(rows)
+    record = pa.StructArray.from_arrays(
+        [
+            pa.array(numbers),
+            pa.array([None if n % 7 == 0 else f"text {n % 40}" for n in numbers.tolist()]),
+            pa.array([[1.5] * (n % 3) for n in numbers.tolist()]),
+        ],
+        names=["id", "word", "list"],
+        mask=pa.array(numbers % 11 == 0),
+    )
+    return pa.table({"number": numbers, "data": record, "none": pa.nulls(rows)})
+
+
+def written(parts: list[tuple[pa.Table, int]], **options: object) -> bytes:
+    stream = io.BytesIO()
+    file = RowGroups(stream, parts[0][0].schema, options)
+    for rows, most in parts:
+        file.write(rows, most)
+    file.end()
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("compression", ["none", "lz4", "zstd"])
+def test_many_row_groups_are_one_file(tmp_path: Path, compression: str) -> None:
+    rows = table()
+    options = {"compression": compression, "use_dictionary": ["data.word"], "write_page_checksum": True}
+    # Lists of 15 and more have longer heads in the footer.
+    content = written([(rows, 173), (rows.slice(0, 1), 173), (rows.slice(9), ROWS)], **options)
+    path = tmp_path / "whole.parquet"
+    path.write_bytes(content)
+    expected = pa.concat_tables([rows, rows.slice(0, 1), rows.slice(9)])
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        assert file.read().equals(expected)
+        assert file.num_row_groups == 31
+        middle = file.read_row_group(17)
+        assert middle.num_rows <= 173
+        # The numbers are in order, so that the statistics of each row group are its own.
+        statistics = file.metadata.row_group(17).column(0).statistics
+        assert (statistics.min, statistics.max) == (middle["number"][0].as_py(), middle["number"][-1].as_py())
+    counted = (
+        duckdb.connect().execute(f"SELECT count(*), sum(number), count(data.word) FROM '{path}'").fetchone()
+    )
+    words = sum(1 for record in expected["data"].to_pylist() if record and record["word"])
+    assert counted == (expected.num_rows, pc.sum(expected["number"]).as_py(), words)
+
+
+def test_one_row_group_is_the_file_that_arrow_writes() -> None:
+    rows = table()
+    sink = io.BytesIO()
+    pq.write_table(rows, sink, compression="zstd")
+    assert written([(rows, ROWS)], compression="zstd") == sink.getvalue()
+
+
+def test_long_values_make_smaller_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rowgroups, "GROUP_BYTES", 10_000)
+    rows = pa.table({"text": ["x" * 1_000] * 95})
+    metadata = pq.read_metadata(io.BytesIO(written([(rows, ROWS)])))
+    assert [metadata.row_group(at).num_rows for at in range(metadata.num_row_groups)] == [10] * 9 + [5]
+
+
+def test_after_an_error_the_file_has_none_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = table(400)
+    stream = io.BytesIO()
+    file = RowGroups(stream, rows.schema, {})
+    file.write(rows, 100)
+    encoded = RowGroups._encoded
+
+    def refuse_the_last(self: RowGroups, part: pa.Table) -> pa.Buffer:
+        if part["number"][0].as_py() == 300:
+            raise pa.ArrowInvalid("too long")
+        return encoded(self, part)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RowGroups, "_encoded", refuse_the_last)
+        with pytest.raises(pa.ArrowInvalid, match="too long"):
+            file.write(rows, 100)
+    file.write(rows.slice(300), 100)
+    file.end()
+    back = pq.read_table(io.BytesIO(stream.getvalue()))
+    assert back.equals(pa.concat_tables([rows, rows.slice(300)]))
