@@ -13,8 +13,9 @@ import os
 import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 __all__ = ["InUse", "copies_in", "trim"]
 
@@ -48,8 +49,7 @@ class InUse:
                 os.close(self._held.popitem()[1])
 
 
-@dataclass(frozen=True, slots=True)
-class _Copy:
+class _Copy(msgspec.Struct, frozen=True):
     used: float
     """Seconds since 1970."""
     size: int

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Any
+
+import msgspec
+from msgspec.structs import asdict
 
 __all__ = [
     "Action",
@@ -89,8 +91,7 @@ class BaselineState(StrEnum):
     LOST = "lost"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """How many records a run met, by what became of them.
 
     `records_read` = unchanged + created + updated + duplicates + invalid_keys + unreadable
@@ -111,8 +112,7 @@ class Counts:
     failed: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunResult:
+class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """What one run did; `as_json` gives the object that `--json` prints (design section 7)."""
 
     sync: str
@@ -122,7 +122,7 @@ class RunResult:
     baseline: BaselineState = BaselineState.FIRST
     scope: Scope = Scope.FULL
     complete: bool = False
-    counts: Counts = field(default_factory=Counts)
+    counts: Counts = msgspec.field(default_factory=Counts)
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()
     error: str | None = None
@@ -146,8 +146,7 @@ class RunResult:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncWriteRecord:
+class SyncWriteRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One change to write (design section 5).
 
     `primary_key_signature` and `data_signature` are 32 bytes (SHA-256, or HMAC-SHA-256 under a

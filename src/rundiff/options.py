@@ -10,7 +10,6 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from types import UnionType
@@ -54,8 +53,7 @@ class Kind(StrEnum):
     FUNCTION = "text, or a Python function"
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(msgspec.Struct, frozen=True):
     """One option of a sync."""
 
     name: str

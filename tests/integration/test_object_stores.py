@@ -9,12 +9,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import obstore
 import pytest
+from msgspec.structs import replace
 from tests.servers.seaweed import SECRET, SeaweedServer
 from tests.servers.valkey import CuttingProxy
 

@@ -7,13 +7,14 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
+import msgspec
+from msgspec.structs import asdict
 
 from rundiff.cli.invocation import Invocation, common_options
 from rundiff.cli.values import plural
@@ -36,8 +37,7 @@ class Health(StrEnum):
     BROKEN = "broken"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """One thing that was checked."""
 
     check: str

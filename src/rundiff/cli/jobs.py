@@ -5,8 +5,10 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TextIO
+
+import msgspec
+from msgspec.structs import replace
 
 from rundiff.cli.invocation import Invocation
 from rundiff.cli.progress import follow
@@ -27,8 +29,7 @@ STOPS = frozenset({1, 2, 5})
 """Codes of syncs that did not do their work, at which --fail-fast stops."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """One piece of work on one sync."""
 
     name: str
@@ -38,8 +39,7 @@ class Job:
     kind: RunKind = RunKind.SYNC
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What became of a job."""
 
     result: RunResult

@@ -236,7 +236,7 @@ def run_text(sync: SyncView, view: RunView, mask: Mask, tail: str = "") -> Itera
     for name, value in facts.items():
         table.add_row(Text(f"  {name}", style="dim"), Text(value))
     table.add_row("", "")
-    for name in Counts.__dataclass_fields__:
+    for name in Counts.__struct_fields__:
         number = amount(getattr(counts, name)) if view.known else "not known"
         table.add_row(Text(f"  {name.replace('_', ' ')}", style="dim"), number)
     yield table

@@ -8,8 +8,8 @@ as candidates; such a key has an `implied` candidate, which comes first in order
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -26,8 +26,7 @@ QUARANTINED = -2
 """The key was set aside."""
 
 
-@dataclass(frozen=True, slots=True)
-class Strategy:
+class Strategy(msgspec.Struct, frozen=True):
     """A parsed `on_conflict`."""
 
     kind: str
@@ -50,8 +49,7 @@ def parse_strategy(on_conflict: object) -> Strategy:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidates:
+class Candidates(msgspec.Struct, frozen=True, kw_only=True):
     """The candidates of some keys, sorted by key, then order. All arrays have one row a candidate."""
 
     first: Flags
@@ -70,8 +68,7 @@ class Candidates:
     """For `max` and `min`: the best rank among the key's implied candidates."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resolution:
+class Resolution(msgspec.Struct, frozen=True, kw_only=True):
     """One winner for each key; arrays have one row a key, in the candidates' order."""
 
     start: Ints

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from rundiff.compare.parts import DEFAULT_DELETE_PERCENT, DEFAULT_FROM_RECORDS, Breach
 from rundiff.settings import Guards
@@ -20,8 +21,7 @@ __all__ = [
 _OF_DELETIONS = ("vanished", "min_records", "max_deletes", "max_delete_percent")
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """A partition that breaks one of its guards, the worst of those that do."""
 
     name: str
@@ -59,8 +59,7 @@ class Part:
         return text + also
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """What a run found, as far as guards look at it."""
 
     baseline: int
@@ -78,8 +77,7 @@ class Figures:
     """The partitions that break a guard, one for each guard that is broken."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """Why deletions or the whole run are held; None where they are not."""
 
     hold_deletions: str | None = None

@@ -8,10 +8,10 @@ anything, as in SQL.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -24,8 +24,7 @@ __all__ = ["Condition", "holds", "matches_all", "named_fields"]
 Flags = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(msgspec.Struct, frozen=True):
     """A part of a condition: `=`, `<>`, `is null`, `is not null` and `true` of a field; `and`, `or`, `not`."""
 
     kind: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 
 import msgspec
@@ -19,8 +18,7 @@ DEFAULT_FROM_RECORDS = 100
 Ints = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(msgspec.Struct, frozen=True):
     """One guard of partitions."""
 
     value: float
@@ -34,8 +32,7 @@ class Limit:
         return 1 if self.own else DEFAULT_FROM_RECORDS
 
 
-@dataclass(frozen=True)
-class PartLimits:
+class PartLimits(msgspec.Struct, frozen=True, dict=True):
     """The limits of single partitions: those of `partition_guards`, else the shares that hold for the whole."""
 
     guards: Guards
@@ -92,8 +89,7 @@ def _first(own: float | None, whole: float | None) -> Limit | None:
     return None if whole is None else Limit(whole, own=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Changed:
+class Changed(msgspec.Struct, frozen=True, kw_only=True):
     """The partitions that a run changes, one row each; arrays of one length."""
 
     names: npt.NDArray[np.uint64]
@@ -111,8 +107,7 @@ class Changed:
     """Records that were read; right at least where keys are absent and a guard asks for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Breach:
+class Breach(msgspec.Struct, frozen=True):
     """A guard of partitions that holds, by the partition that is worst."""
 
     guard: str

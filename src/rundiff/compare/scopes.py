@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -48,8 +48,7 @@ def among(partitions: Halves, covered: Halves) -> Flags:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(msgspec.Struct, frozen=True):
     """How many changes there are in each known partition; ascending, each partition once.
 
     Partitions are told apart by their first 64 bits, which is exact enough to count.

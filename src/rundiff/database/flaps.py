@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 __all__ = ["FLAPS", "RETURNS", "SAMPLE", "FlappingRecord", "Flaps", "described"]
 
@@ -45,8 +46,7 @@ ORDER BY returns DESC, key LIMIT {SAMPLE}
 """In the SQL that DuckDB and PostgreSQL share; `records` has the columns key, run, gone and data."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlappingRecord:
+class FlappingRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One record that changes back and forth."""
 
     primary_key: Mapping[str, Any]
@@ -62,8 +62,7 @@ class FlappingRecord:
     again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Flaps:
+class Flaps(msgspec.Struct, frozen=True):
     """How many records of a log flap, and some of them."""
 
     count: int

@@ -18,7 +18,6 @@ Duties of `JoinedRuns`, beside those of the database (see `contract`):
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
@@ -157,8 +156,7 @@ class Transact(Protocol):
         """Raise `Fenced` if the sync has another token; None looks only."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JoinedTables:
+class JoinedTables(msgspec.Struct, frozen=True, kw_only=True):
     """`JoinedRuns` over two tables of any SQL database; the names of tables are quoted."""
 
     joined: str

@@ -23,9 +23,10 @@ import shutil
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 from rundiff.durable import sync_file, sync_folder
 
@@ -62,8 +63,7 @@ class LogWriter(Protocol):
         """Append records."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogFormat:
+class LogFormat(msgspec.Struct, frozen=True, kw_only=True):
     """What a database that takes change sets apart has to know of their files."""
 
     files: tuple[str, str, str]
@@ -75,13 +75,12 @@ class LogFormat:
     """Renders a column as JSON text, as the change stream does."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogPart:
+class LogPart(msgspec.Struct, frozen=True, kw_only=True):
     """Files of a write log that may lack records; those that are there keep their order."""
 
     folder: Path
     """At which nothing is where the log has nothing. It stays for as long as the process needs it."""
-    pieces: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
+    pieces: Mapping[str, Sequence[tuple[int, int]]] = msgspec.field(default_factory=dict)
     """By file: at which row of the part a piece begins, and at which row of the whole file; none: it is whole."""
 
     def row_in_log(self, file: str, row: int) -> int:

@@ -7,10 +7,10 @@ its first and last signature beside it, so that a few records need a few chunks.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -38,8 +38,7 @@ Log = tuple[str, int, str]
 """A sync's id, the number of a run, and which of its change sets."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Needed:
+class _Needed(msgspec.Struct, frozen=True):
     """The chunks of one file that can hold some keys."""
 
     chunks: Sequence[int]
@@ -50,8 +49,7 @@ class _Needed:
     """How many chunks the file has."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chunks:
+class Chunks(msgspec.Struct, frozen=True):
     """The table of chunks."""
 
     server: Server

@@ -6,8 +6,9 @@ All that changes something is called within a transaction that has checked the s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from rundiff.database.contract import Failure, StoredRun
 from rundiff.database.postgresql_rows import failure_of
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["FailureTable"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailureTable:
+class FailureTable(msgspec.Struct, frozen=True, kw_only=True):
     """The statements on the tables of these names."""
 
     failures: str

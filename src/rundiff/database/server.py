@@ -10,9 +10,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+import msgspec
 
 from rundiff.errors import ConfigurationError, MissingDriver, StorageError
 from rundiff.sqlnames import quote as quote_name
@@ -35,8 +36,7 @@ _OWN = ("schema", "lease_seconds")
 _LEASE_SECONDS = 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
+class Address(msgspec.Struct, frozen=True, kw_only=True):
     """Where a database is: a URL of libpq, and what Rundiff adds to it."""
 
     conninfo: Mapping[str, str]

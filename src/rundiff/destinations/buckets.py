@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
 
 from rundiff.errors import ConfigurationError, DestinationError
 
@@ -41,15 +42,14 @@ _SLOWEST = 1 << 19
 """Bytes a second at which an upload still comes to its end."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bucket:
+class Bucket(msgspec.Struct, frozen=True, kw_only=True):
     """A prefix in a bucket of an object store."""
 
     scheme: str
     name: str
     prefix: str
     """Without slashes around it."""
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     @property
     def address(self) -> str:

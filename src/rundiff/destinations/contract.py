@@ -36,10 +36,10 @@ A destination with markers gives the one that it stands at by `advance(target, s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+import msgspec
 import pyarrow as pa
 
 from rundiff.model import Action
@@ -57,8 +57,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capabilities:
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What a destination can do, asked once at the start of a run."""
 
     new_action: Action
@@ -79,8 +78,7 @@ class Capabilities:
     """Keeps `Renaming`, too: has columns that can get other names."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Position:
+class Position(msgspec.Struct, frozen=True, kw_only=True):
     """How far delivery came: all write records of `run` up to `sequence`, and all earlier runs."""
 
     run: int
@@ -93,8 +91,7 @@ class Position:
         return (self.run, self.sequence) >= (other.run, other.sequence)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotWritten:
+class NotWritten(msgspec.Struct, frozen=True, kw_only=True):
     """A record of a batch that was not written, or may not have been."""
 
     sequence: int
@@ -104,8 +101,7 @@ class NotWritten:
     """It was sent, and nobody knows what became of it; False: it was refused."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivered(Position):
+class Delivered(Position, frozen=True, kw_only=True):
     """A position that was reached with the outcome of each record.
 
     All records of the batch up to `sequence` were written, but those in `not_written`.
@@ -116,8 +112,7 @@ class Delivered(Position):
     """Why delivery stopped before the end of the batch, as the sentence of a `DestinationError`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Target(msgspec.Struct, frozen=True, kw_only=True):
     """Who writes, and what."""
 
     sync_id: str
@@ -127,8 +122,7 @@ class Target:
     """The fencing token of the lease."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChangeBatch:
+class ChangeBatch(msgspec.Struct, frozen=True, kw_only=True):
     """Write records of one run and one action, in the order of their sequences.
 
     `records` has the columns `primary_key_signature` and `data_signature` (fixed_size_binary[32]),

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -49,24 +48,22 @@ def open_api(options: DestinationOptions) -> HttpDestination:
     return HttpDestination(options)
 
 
-@dataclass(slots=True)
-class _Piece:
+class _Piece(msgspec.Struct):
     """Some records that go out in one request."""
 
     first: int
     bodies: list[bytes | None]
     paths: list[str]
-    unfit: dict[int, str] = field(default_factory=dict)
+    unfit: dict[int, str] = msgspec.field(default_factory=dict)
 
     def part(self, start: int, stop: int) -> _Piece:
         return _Piece(self.first + start, self.bodies[start:stop], self.paths[start:stop])
 
 
-@dataclass(slots=True)
-class _Outcome:
+class _Outcome(msgspec.Struct):
     """What became of some records."""
 
-    aside: list[NotWritten] = field(default_factory=list)
+    aside: list[NotWritten] = msgspec.field(default_factory=list)
     silent: bool = False
     """No request of it had a known outcome."""
     stopped: str | None = None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -28,8 +27,7 @@ class Unfit(Exception):
     """A record can't be sent: its reason, without values."""
 
 
-@dataclass(frozen=True, slots=True)
-class Maker:
+class Maker(msgspec.Struct, frozen=True):
     """Makes a part of a request from a record."""
 
     from_fields: Callable[[Mapping[str, Any]], Any] | None = None

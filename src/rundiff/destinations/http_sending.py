@@ -13,12 +13,12 @@ import logging
 import ssl
 import threading
 import time
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import httpcore
 import httpx
+import msgspec
 import stamina
 
 from rundiff.destinations.addresses import CheckedTransport
@@ -50,8 +50,7 @@ _SHORTEST_SECRET = 4
 """Shorter values would be found by chance."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How patiently and how fast to send."""
 
     timeout: float
@@ -63,8 +62,7 @@ class Limits:
     allow_private: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One request, the same on every repeat but for the time of its signature."""
 
     method: str
@@ -74,8 +72,7 @@ class Request:
     body: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What the server said in the end."""
 
     status: int
@@ -125,13 +122,12 @@ def said_by(body: bytes) -> str:
     return " ".join(said.split())[:200] if isinstance(said, str) else ""
 
 
-@dataclass(slots=True)
-class _Pace:
+class _Pace(msgspec.Struct):
     """Spreads requests over time."""
 
     rate: float | None
     _next: float = 0.0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
 
     def wait(self) -> None:
         with self._lock:

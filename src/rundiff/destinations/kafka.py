@@ -9,9 +9,9 @@ idempotency key.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import pyarrow as pa
 
 from rundiff.destinations.contract import Capabilities, ChangeBatch, Delivered, NotWritten, Position, Target
@@ -50,8 +50,7 @@ def open_topic(options: DestinationOptions) -> KafkaDestination:
     return KafkaDestination(options)
 
 
-@dataclass(slots=True)
-class _Held:
+class _Held(msgspec.Struct):
     """What this worker holds of one sync."""
 
     token: int

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import msgspec
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
@@ -58,8 +57,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
         return Position(run=self.run, sequence=self.sequence)
 
 
-@dataclass(slots=True)
-class Marks:
+class Marks(msgspec.Struct):
     """The marks in one topic, read once and then kept up."""
 
     link: Link

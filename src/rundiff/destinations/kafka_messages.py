@@ -16,7 +16,6 @@ events". The headers are `rundiff.sync`, `rundiff.run`, `rundiff.sequence`, `run
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Literal
 
@@ -42,8 +41,7 @@ _OVERHEAD = 128
 _OPS = {Action.CREATE: "c", Action.INSERT: "c", Action.UPDATE: "u", Action.DELETE: "d"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
+class Form(msgspec.Struct, frozen=True, kw_only=True):
     """What messages look like."""
 
     value: Value
@@ -51,8 +49,7 @@ class Form:
     """Whether a Debezium delete event is followed by a tombstone."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Messages:
+class Messages(msgspec.Struct, frozen=True, kw_only=True):
     """The messages of some write records; the lists are of one length, one entry a record."""
 
     first_sequence: int

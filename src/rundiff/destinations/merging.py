@@ -7,8 +7,8 @@ those that are not. What a database does differently is data in its dialect.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -29,8 +29,7 @@ Values = dict[str, pa.Array]
 """Columns by field, the key first."""
 
 
-@dataclass(slots=True)
-class Writing:
+class Writing(msgspec.Struct):
     """One table, open to be written in one mode."""
 
     connection: Connection
@@ -158,8 +157,7 @@ class Writing:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class _Statements:
+class _Statements(msgspec.Struct, frozen=True):
     """What the templates of a dialect are filled with.
 
     The aliases are names that no column has: DuckDB takes `s.c0` for a member of the table's column `s`.

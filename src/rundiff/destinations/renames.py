@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from rundiff.destinations.fields import check_name
 from rundiff.destinations.modes import Mode, check_clashes

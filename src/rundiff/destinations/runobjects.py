@@ -19,9 +19,9 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+import msgspec
 import pyarrow as pa
 
 from rundiff.destinations.buckets import Bucket, parse_bucket
@@ -102,8 +102,7 @@ def _bytes(signatures: pa.Array) -> memoryview:
     return memoryview(whole.buffers()[1])[start : start + len(whole) * 32]
 
 
-@dataclass(frozen=True, slots=True)
-class _Standing:
+class _Standing(msgspec.Struct, frozen=True):
     """What stands under the name that a run's object gets."""
 
     name: str

@@ -7,8 +7,8 @@ Each batch is written in the transaction that moves the watermark (design sectio
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -29,8 +29,7 @@ __all__ = ["REHEARSAL", "Database", "SqlDestination"]
 REHEARSAL = "_rundiff_rehearsal"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Database:
+class Database(msgspec.Struct, frozen=True, kw_only=True):
     """How to reach one database; nothing is opened before it is asked for."""
 
     address: str

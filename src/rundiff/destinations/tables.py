@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
 import pyarrow as pa
 
 from rundiff.sqlnames import table_parts
@@ -32,8 +32,7 @@ def bound(sql: str, place: Callable[[int], str]) -> str:
     return _BARE.sub(spell, sql)
 
 
-@dataclass(frozen=True, slots=True)
-class TableName:
+class TableName(msgspec.Struct, frozen=True):
     """A table, optionally with its schema."""
 
     name: str
@@ -49,8 +48,7 @@ class TableName:
         return cls(name, schema[0] if schema else None)
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(msgspec.Struct, frozen=True):
     """A column as it is staged: its name in the table and its declared type, empty for none."""
 
     name: str
@@ -59,8 +57,7 @@ class Column:
     """Whether equal means the same: false where case, accents or trailing blanks are passed over."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExistingColumn:
+class ExistingColumn(msgspec.Struct, frozen=True, kw_only=True):
     """A column as the database tells of it."""
 
     name: str
@@ -77,8 +74,7 @@ class ExistingColumn:
     """Takes the texts of a list alone."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableShape:
+class TableShape(msgspec.Struct, frozen=True, kw_only=True):
     """A table or view as the database tells of it."""
 
     name: str
@@ -105,8 +101,7 @@ class TableShape:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dialect:
+class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     """How one database differs from the others."""
 
     scheme: str

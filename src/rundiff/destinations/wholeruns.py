@@ -10,11 +10,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+import msgspec
 import pyarrow as pa
+from msgspec.structs import replace
 
 from rundiff.destinations.contract import Capabilities, ChangeBatch, Position, Target
 from rundiff.errors import DestinationError, Fenced, RecordsRefused
@@ -37,8 +38,7 @@ class RunFile(Protocol):
         """Write what ends the content; the stream below stays open."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFormat:
+class RunFormat(msgspec.Struct, frozen=True, kw_only=True):
     """What a run's file holds."""
 
     ending: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from msgspec import structs
+import msgspec
 
 from rundiff.baseline.manifest import Manifest
 from rundiff.database.contract import StoredSync
@@ -53,7 +53,7 @@ def accept_fields(
             )
     store = session.backends.store
     former = {new: old for old, new in renamed.items()}
-    accepted = structs.replace(
+    accepted = msgspec.structs.replace(
         manifest,
         accepted={
             **manifest.accepted,
@@ -63,7 +63,7 @@ def accept_fields(
         generation=max(sync.generation, generation_of(store.current_manifest(sync.sync_id))) + 1,
     )
     publish(store, accepted)
-    sync = structs.replace(sync, manifest=accepted.name, generation=accepted.generation)
+    sync = msgspec.structs.replace(sync, manifest=accepted.name, generation=accepted.generation)
     session.backends.database.set_sync(sync, session.token)
     session.sync = sync
     store.swap_manifest(sync.sync_id, accepted.name, session.token)

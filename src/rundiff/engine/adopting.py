@@ -9,14 +9,15 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import mkdtemp
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec.structs import replace
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.manifest import Memory
@@ -55,8 +56,7 @@ __all__ = ["adopt", "preview_adoption"]
 NOTHING = b"\0" * 32
 
 
-@dataclass(frozen=True)
-class _Adopting:
+class _Adopting(msgspec.Struct, frozen=True, dict=True):
     """What an adoption works with."""
 
     backends: Backends
@@ -88,7 +88,7 @@ class _Adopting:
                     self.backends.progress(Progress(phase="reading", done=adopted.rows))
         count = write_entries(folder / ENTRIES, adopted.entries())
         adopted.clear()
-        counts = dict.fromkeys(Counts.__dataclass_fields__, 0)
+        counts = dict.fromkeys(Counts.__struct_fields__, 0)
         counts |= {"records_read": adopted.rows, "unchanged": count - adopted.odd, "duplicates": 0}
         for name in ("deletes_held", "written", "failed"):
             del counts[name]

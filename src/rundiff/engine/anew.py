@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,8 +27,7 @@ from rundiff.signing.preparing import Preparation
 __all__ = ["Anew", "anew_for"]
 
 
-@dataclass(frozen=True, slots=True)
-class Anew:
+class Anew(msgspec.Struct, frozen=True):
     """The rule of a later run, for what an earlier one left."""
 
     backends: Backends

@@ -6,7 +6,7 @@ import os
 import shutil
 from datetime import timedelta
 
-from msgspec import structs
+import msgspec
 from msgspec.structs import replace
 
 from rundiff.baseline.baseline import Baseline
@@ -65,7 +65,8 @@ def approve(session: Session, settings: SyncSettings, digest: str | None) -> Run
                 shutil.copyfile(path, folder / path.name)
             memory = kept.findings.memory and replace(kept.findings.memory, recent=())
             changes = ChangeSet(
-                folder, structs.replace(kept.findings, hold_run=None, hold_deletions=None, memory=memory)
+                folder,
+                msgspec.structs.replace(kept.findings, hold_run=None, hold_deletions=None, memory=memory),
             )
         changes.save()
         sealed = execution.seal(changes)
@@ -83,7 +84,7 @@ def _deletions(kept: ChangeSet, changes: ChangeSet, baseline: Baseline) -> Chang
     counts = dict.fromkeys(before.counts, 0)
     return ChangeSet(
         changes.folder,
-        structs.replace(
+        msgspec.structs.replace(
             before,
             counts={**counts, "deleted": rows},
             hold_deletions=None,
@@ -123,7 +124,7 @@ def _refuse_moved(session: Session, manifest: str | None, what: str) -> None:
 def discard(session: Session) -> Held:
     """Drop what is held."""
     held = _held(session)
-    sync = structs.replace(session.sync, held=None)
+    sync = msgspec.structs.replace(session.sync, held=None)
     session.backends.database.set_sync(sync, session.token)
     session.sync = sync
     sweep(session)

@@ -6,7 +6,6 @@ import hashlib
 import shutil
 import uuid
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from msgspec import structs
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.manifest import Manifest, Memory, Rename
@@ -162,7 +160,7 @@ def renewed_baseline(store: SignatureStore, baseline: Baseline, changes: ChangeS
     if path is None:
         raise BaselineLost(f"segment {info.name} of the baseline is missing")
     base = Segment.open(path, info)
-    return Baseline(base, Segment([], base.schema), structs.replace(before, base=info, overlay=None))
+    return Baseline(base, Segment([], base.schema), msgspec.structs.replace(before, base=info, overlay=None))
 
 
 def memory_of(changes: ChangeSet, before: Manifest | None) -> Memory:
@@ -213,8 +211,7 @@ def _taken_over(folder: Path, changes: ChangeSet) -> SegmentInfo:
         return _write(folder, "base", file.schema, batches)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unwritten:
+class Unwritten(msgspec.Struct, frozen=True, kw_only=True):
     """The primary key signatures of write records that were not written, or may not have been."""
 
     refused: Collection[bytes] = ()
@@ -340,7 +337,7 @@ def compact(store: SignatureStore, baseline: Baseline, generation: int) -> Manif
     schema = entry_shape(baseline.overlay.schema, baseline.base.schema)
     base = _write(folder, "base", schema, merged(baseline.overlay, baseline.base, keep_deleted=False))
     store.put(manifest.sync_id, folder / base.name)
-    compacted = structs.replace(manifest, base=base, overlay=None, generation=generation)
+    compacted = msgspec.structs.replace(manifest, base=base, overlay=None, generation=generation)
     publish(store, compacted)
     return compacted
 
@@ -362,7 +359,7 @@ def reflag(
     schema = entry_shape(newer.schema, baseline.overlay.schema)
     overlay = _write(folder, "overlay", schema, merged(newer, baseline.overlay, keep_deleted=True))
     store.put(manifest.sync_id, folder / overlay.name)
-    flagged = structs.replace(manifest, overlay=overlay, generation=generation)
+    flagged = msgspec.structs.replace(manifest, overlay=overlay, generation=generation)
     publish(store, flagged)
     return flagged
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -56,8 +56,7 @@ PREFETCH = 1 << 19
 """As many former records are kept in memory at most; more are read range by range."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parting:
+class Parting(msgspec.Struct, frozen=True, kw_only=True):
     """How the records of a sync are parted."""
 
     fields: tuple[str, ...]
@@ -70,8 +69,7 @@ class Parting:
     """Whether the baseline has other ones than these, or none."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparing:
+class Comparing(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """What a comparison works with."""
 
     folder: Path
@@ -98,7 +96,7 @@ class Comparing:
     """Under two rules: what the baseline's entries are signed with from now on."""
     refresh: bool = False
     """Whether all records are sent, unchanged ones, too."""
-    pins: Mapping[str, str] = field(default_factory=dict)
+    pins: Mapping[str, str] = msgspec.field(default_factory=dict)
     """The types of now; write logs may have values of former ones."""
     field_signatures: FieldSignatures | None = None
     """Of the baseline's entries, where the sync asks for them."""
@@ -141,8 +139,7 @@ class Comparing:
         return self.absent.due
 
 
-@dataclass(frozen=True, slots=True)
-class Absence:
+class Absence(msgspec.Struct, frozen=True):
     """Keys that a run covered and did not read, by their positions."""
 
     due: npt.NDArray[np.int64]
@@ -153,8 +150,7 @@ class Absence:
     """Of the pending ones, this run included."""
 
 
-@dataclass(slots=True)
-class Found:
+class Found(msgspec.Struct):
     """What a comparison found."""
 
     created: int = 0
@@ -167,14 +163,14 @@ class Found:
     extra_entries: int = 0
     repeated: int = 0
     """Deletions written before that are written again, at a full refresh."""
-    marked: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    marked: list[npt.NDArray[np.int64]] = msgspec.field(default_factory=list)
     """Positions of keys that the source itself calls deleted."""
-    conflict_samples: list[str] = field(default_factory=list)
-    duplicate_samples: list[str] = field(default_factory=list)
-    aside: list[Aside] = field(default_factory=list)
-    digest: Any = field(default_factory=hashlib.sha256)
+    conflict_samples: list[str] = msgspec.field(default_factory=list)
+    duplicate_samples: list[str] = msgspec.field(default_factory=list)
+    aside: list[Aside] = msgspec.field(default_factory=list)
+    digest: Any = msgspec.field(default_factory=hashlib.sha256)
     """Over the deletions."""
-    whole_digest: Any = field(default_factory=hashlib.sha256)
+    whole_digest: Any = msgspec.field(default_factory=hashlib.sha256)
     """Over all changes: action, key and data."""
 
 

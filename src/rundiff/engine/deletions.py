@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -26,8 +26,7 @@ from rundiff.engine.renewing import Renewed
 __all__ = ["Looked", "find_deletions", "keep_entries"]
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
+class Looked(msgspec.Struct, frozen=True):
     """What a run knows of the keys of the baseline, by position."""
 
     read: npt.NDArray[np.bool_]

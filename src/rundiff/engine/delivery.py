@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from rundiff.ahead import ahead
 from rundiff.database.contract import Acknowledged, Database, Failure, Sealed

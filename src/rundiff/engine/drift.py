@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from dataclasses import field as dataclass_field
 
+import msgspec
 import pyarrow as pa
+from msgspec.structs import replace
 
 from rundiff.baseline.manifest import Manifest
 from rundiff.engine.former import Former, key_with_id
@@ -89,7 +89,9 @@ def rules_of_run(
     )
     if former.twice:
         return replace(rules, former=former)
-    return replace(rules, former=former, preparation=former.preparation, signing_key=former.key)
+    return msgspec.structs.replace(
+        rules, former=former, preparation=former.preparation, signing_key=former.key
+    )
 
 
 def refuse_two_rules(settings: SyncSettings, rules: ReadingRules) -> None:
@@ -150,8 +152,7 @@ def _refuse_misfits(read: Read, manifest: Manifest, settings: SyncSettings, form
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True):
     """How the baseline is signed from a run on."""
 
     rule: Rule
@@ -161,7 +162,7 @@ class Settled:
     """New fields that a full run is still to judge; they get no pin, so that they stay new until then."""
     retyped: frozenset[str] = frozenset()
     """Fields that have other types from now on."""
-    renamed: dict[str, str] = dataclass_field(default_factory=dict)
+    renamed: dict[str, str] = msgspec.field(default_factory=dict)
     """Fields that have other names from now on, by the former ones."""
 
 

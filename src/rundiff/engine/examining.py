@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -23,8 +23,7 @@ from rundiff.signing.signable import names_survive, present_fields
 __all__ = ["Kept", "Renewal", "Signing", "Verdicts", "examine"]
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(msgspec.Struct, frozen=True):
     """The rows of a batch that a run keeps, ascending, and what is known of them."""
 
     rows: npt.NDArray[np.int64]
@@ -34,8 +33,7 @@ class Kept:
     """The positions of the others, in order, where they were asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Signing:
+class Signing(msgspec.Struct, frozen=True):
     """Rows, and how they are signed."""
 
     records: pa.RecordBatch
@@ -70,8 +68,7 @@ class Verdicts(Protocol):
         """Mark the rows in `seen`, in order of reading, and give those that must be kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Arrays:
+class _Arrays(msgspec.Struct, frozen=True):
     """Verdicts as arrays: what any signer and any lookup give."""
 
     keys: pa.Array
@@ -97,8 +94,7 @@ class _Arrays:
         return Kept(rows, columns, self.position[~kept])
 
 
-@dataclass(frozen=True, slots=True)
-class _Native:
+class _Native(msgspec.Struct, frozen=True):
     """Verdicts that stay in the native core but for the rows that are kept."""
 
     examined: Any

@@ -6,10 +6,10 @@ Docs: decisions/0021-field-signatures.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -51,8 +51,7 @@ IN_MEMORY = 1 << 21
 """Entries whose field signatures are kept in memory (16 MB a field); those of more are in mapped files."""
 
 
-@dataclass(frozen=True, slots=True)
-class FieldSigner:
+class FieldSigner(msgspec.Struct, frozen=True):
     """Signs single fields of records, each together with the record's key."""
 
     primary_key: tuple[str, ...]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
-from msgspec import structs
+from msgspec.structs import replace
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.manifest import Manifest, Memory
@@ -54,8 +54,7 @@ from rundiff.sources.contract import ReadRequest, Source
 __all__ = ["Finder", "Started"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
+class Started(msgspec.Struct, frozen=True, kw_only=True):
     """What a run starts from."""
 
     sync_id: str | None
@@ -69,8 +68,7 @@ class Started:
     """Syncs whose marks on the destination are to be taken away."""
 
 
-@dataclass(slots=True)
-class Finder:
+class Finder(msgspec.Struct):
     """One reading and its comparison. After `find`, `looked` tells which baseline keys it judged."""
 
     backends: Backends
@@ -140,7 +138,7 @@ class Finder:
             self.seen.read, work.absence if work.covered is None else work.covered & work.absence, renewed
         )
         self._clear_spool()
-        findings = structs.replace(
+        findings = msgspec.structs.replace(
             self._findings((read, found), settled, reasons, verdict, warnings),
             renewed=base if renewed is None else renewed.write_base(self.folder),
             field_signatures=signed is not None,
@@ -155,7 +153,7 @@ class Finder:
         )
         if pending:
             samples = {**findings.samples, "pending": pending_samples(work, count=doubtful is None)}
-            findings = structs.replace(findings, samples=samples)
+            findings = msgspec.structs.replace(findings, samples=samples)
         changes = ChangeSet(self.folder, findings)
         changes.save()
         return changes
@@ -250,7 +248,7 @@ class Finder:
         if former is not None and not former.twice and former.retyped:
             # What is read is compared under the former types.
             types = {name: pin for name, pin in options.types.items() if name not in former.retyped}
-            options = structs.replace(options, types=types)
+            options = msgspec.structs.replace(options, types=types)
         sync_id = self.started.sync_id
         aside = self.backends.database.failures(sync_id) if incremental and sync_id else ()
         request = ReadRequest(

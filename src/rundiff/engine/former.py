@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -23,8 +23,7 @@ __all__ = ["Former", "key_with_id", "refuse_other_key", "signing_key_words"]
 Flags = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Former:
+class Former(msgspec.Struct, frozen=True, kw_only=True):
     """The rule of the baseline, where this run asks for another one."""
 
     primary_key: tuple[str, ...]
@@ -35,9 +34,9 @@ class Former:
     preparation: Preparation
     """What was done to values before they were signed."""
     key: SigningKey | None
-    retyped: Mapping[str, str] = field(default_factory=dict)
+    retyped: Mapping[str, str] = msgspec.field(default_factory=dict)
     """The types that fields had before which now come as they are."""
-    renamed: Mapping[str, Renamed] = field(default_factory=dict)
+    renamed: Mapping[str, Renamed] = msgspec.field(default_factory=dict)
     """Fields that may come under other names, by the new ones."""
     adopt: bool = False
     """Whether fields that are new take part in the comparison only from now on."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -39,8 +39,7 @@ WORKERS = "workers"
 Ints = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class SharesSource:
+class SharesSource(msgspec.Struct, frozen=True):
     """The batches of a joined run, in order: each with the file of its share."""
 
     shares: Sequence[tuple[str, Path]]

@@ -7,8 +7,8 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
-from msgspec import structs
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.columns import conform, unify_types
@@ -66,7 +66,7 @@ def held_after(
         kept = ChangeSet.load(session.backends.log.held(session.sync.sync_id, before.run))
         remaining, digest = still_deletable(kept, earlier, baseline, looked)
         if not own and remaining:
-            findings = structs.replace(
+            findings = msgspec.structs.replace(
                 kept.findings, digest=digest, counts={**kept.findings.counts, "deleted": remaining}
             )
     held = ChangeSet(folder, findings)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from msgspec.structs import replace
 
 from rundiff.baseline.manifest import Manifest
 from rundiff.baseline.order import SIGNATURE
@@ -251,8 +252,7 @@ def key_of(backends: Backends, manifest: Manifest | None) -> SigningKey | None:
     return backends.signing_key if manifest is None else key_with_id(backends, manifest.signing_key_id)
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Wanted(msgspec.Struct, frozen=True):
     """The key of one record."""
 
     signature: bytes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from rundiff.destinations.contract import Destination, Target
 from rundiff.errors import BaselineLost
@@ -10,8 +10,7 @@ from rundiff.errors import BaselineLost
 __all__ = ["Lost", "refusal", "unknown_run", "unknown_writers"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lost:
+class Lost(msgspec.Struct, frozen=True, kw_only=True):
     """Why a baseline can't be used."""
 
     reason: str

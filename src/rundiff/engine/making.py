@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 import pyarrow as pa
 
 from rundiff.baseline.merge import no_partitions
@@ -25,8 +25,7 @@ SignedFields = tuple[FieldSigner, tuple[str, ...]]
 _COLUMNS = ["primary_key_signature", "data_signature", "primary_key"]
 
 
-@dataclass(frozen=True, slots=True)
-class Making:
+class Making(msgspec.Struct, frozen=True):
     """How entries are made of write records."""
 
     partition_by: Sequence[str]

@@ -6,10 +6,10 @@ Partitions are counted block by block: memory follows how many of them a run cha
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -50,8 +50,7 @@ def parts_of(course: Course, work: Comparing, read: Read, found: Found) -> tuple
     )
 
 
-@dataclass
-class _Entries:
+class _Entries(msgspec.Struct, dict=True):
     """The baseline's entries by partition, and what becomes of them."""
 
     work: Comparing

@@ -7,12 +7,12 @@ import shutil
 import time
 import zipfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from rundiff.database.contract import StoredSync
 from rundiff.destinations.contract import Destination, Target

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -59,8 +58,7 @@ def logs_of(log: WriteLog, sync_id: str) -> LogFolder:
     return folder
 
 
-@dataclass(frozen=True, slots=True)
-class LogKeys:
+class LogKeys(msgspec.Struct, frozen=True):
     """By which signatures records are asked for, and which logs may know others."""
 
     key: SigningKey | None

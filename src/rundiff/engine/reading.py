@@ -8,9 +8,9 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -36,31 +36,29 @@ SAMPLES = 5
 """Sentences kept of each kind of odd record."""
 
 
-@dataclass(slots=True)
-class Contest:
+class Contest(msgspec.Struct):
     """For `max:FIELD` and `min:FIELD`: the field's value in unchanged records that were not kept."""
 
-    positions: list[Positions] = field(default_factory=list)
-    values: list[pa.Array] = field(default_factory=list)
+    positions: list[Positions] = msgspec.field(default_factory=list)
+    values: list[pa.Array] = msgspec.field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Read:
+class Read(msgspec.Struct):
     """What a reading left behind, beside the spool and the marks in `seen`."""
 
     records: int = 0
     invalid_keys: int = 0
     unreadable: int = 0
-    fields: dict[str, None] = field(default_factory=dict)
+    fields: dict[str, None] = msgspec.field(default_factory=dict)
     """All fields met, in order."""
-    samples: dict[str, list[str]] = field(default_factory=dict)
-    contest: Contest = field(default_factory=Contest)
-    invalid: list[str] = field(default_factory=list)
+    samples: dict[str, list[str]] = msgspec.field(default_factory=dict)
+    contest: Contest = msgspec.field(default_factory=Contest)
+    invalid: list[str] = msgspec.field(default_factory=list)
     """For quarantine: the records without a valid key, as JSON."""
-    end: ReadEnd = field(default_factory=ReadEnd)
-    pins: dict[str, str] = field(default_factory=dict)
-    watched: Watched = field(default_factory=Watched)
-    misfits: dict[str, None] = field(default_factory=dict)
+    end: ReadEnd = msgspec.field(default_factory=ReadEnd)
+    pins: dict[str, str] = msgspec.field(default_factory=dict)
+    watched: Watched = msgspec.field(default_factory=Watched)
+    misfits: dict[str, None] = msgspec.field(default_factory=dict)
     """Fields of unreadable records, in order."""
 
     @property
@@ -74,8 +72,7 @@ class Read:
         kept.extend(sentences[: SAMPLES - len(kept)])
 
 
-@dataclass(frozen=True, slots=True)
-class _Signed:
+class _Signed(msgspec.Struct, frozen=True):
     """A batch after signing and look-up: only records with valid keys and signatures."""
 
     read: int

@@ -6,8 +6,8 @@ Docs: decisions/0022-renamed-fields.md.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+import msgspec
 import pyarrow as pa
 
 from rundiff.baseline.manifest import Manifest, Rename
@@ -18,8 +18,7 @@ ALWAYS = 1 << 62
 """Stands for the run under way, which has no number yet: all write logs are of runs before it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Renamed:
+class Renamed(msgspec.Struct, frozen=True):
     """A field that this run may find under another name."""
 
     old: str

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from msgspec import structs
+from msgspec.structs import replace
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.segments import FLAG_ASSUMED, FLAG_UNCERTAIN
@@ -143,7 +143,7 @@ def _reflag(session: Session, baseline: Baseline, changed: Sequence[tuple[Ints, 
     """Give entries other flags, by a new manifest that is current at once."""
     backends, sync = session.backends, session.sync
     manifest = reflag(backends.store, baseline, changed, sync.generation + 1)
-    sync = structs.replace(sync, manifest=manifest.name, generation=manifest.generation)
+    sync = msgspec.structs.replace(sync, manifest=manifest.name, generation=manifest.generation)
     backends.database.set_sync(sync, session.token)
     session.sync = sync
     backends.store.swap_manifest(sync.sync_id, manifest.name, session.token)
@@ -185,7 +185,7 @@ def _changes(known: Known, wrong: Ints, folder: Path) -> tuple[int, Ints]:
 
 def _findings(session: Session, known: Known, updates: int) -> Findings:
     manifest = known.manifest
-    counts = dict.fromkeys(Counts.__dataclass_fields__, 0) | {"updated": updates}
+    counts = dict.fromkeys(Counts.__struct_fields__, 0) | {"updated": updates}
     for name in ("deletes_held", "written", "failed"):
         del counts[name]
     return Findings(
@@ -221,13 +221,13 @@ def _repair(session: Session, settings: SyncSettings, changes: ChangeSet) -> Run
     with failing(execution):
         where = (session.destination, session.target)
         execution.begin_from(start(session.backends, settings, where, session.sync))
-        findings = structs.replace(changes.findings, manifest=session.sync.manifest)
+        findings = msgspec.structs.replace(changes.findings, manifest=session.sync.manifest)
         updates = findings.counts["updated"]
         figures = Figures(baseline=findings.baseline_records, read=0, creates=0, updates=updates, deletes=0)
         verdict = judge(figures, settings.guards)
         if verdict.hold_run is not None:
             expires = parse_duration(settings.guards.approval_expires, "approval_expires")
-            findings = structs.replace(
+            findings = msgspec.structs.replace(
                 findings, hold_run=verdict.hold_run, expires_at=session.backends.database.now() + expires
             )
         changes = ChangeSet(changes.folder, findings)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 
+import msgspec
 import pyarrow as pa
-from msgspec import structs
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.columns import unify_types
@@ -106,7 +106,7 @@ def rebuild(session: Session) -> Manifest:
         memory=Memory(recent=memory.recent),
     )
     publish(backends.store, manifest)
-    sync = structs.replace(sync, manifest=manifest.name, generation=manifest.generation)
+    sync = msgspec.structs.replace(sync, manifest=manifest.name, generation=manifest.generation)
     backends.database.set_sync(sync, session.token)
     session.sync = sync
     backends.store.swap_manifest(sync.sync_id, manifest.name, session.token)

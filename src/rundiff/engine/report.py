@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from rundiff.engine.changeset import Findings
 from rundiff.model import BaselineState, Counts, RunKind, RunResult, RunStatus, Scope
@@ -75,7 +76,7 @@ def details_of(findings: Findings, **more: Any) -> dict[str, Any]:
 
 def result_from_json(stored: dict[str, Any], held_reason: str | None = None) -> RunResult:
     """Read a stored result back."""
-    names = Counts.__dataclass_fields__
+    names = Counts.__struct_fields__
     return RunResult(
         sync=stored["sync"],
         run=stored["run"],

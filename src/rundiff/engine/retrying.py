@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
-from msgspec import structs
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.columns import conform, unify_types
@@ -148,7 +148,7 @@ def _findings(execution: Execution, last_run: int, counts: list[int]) -> Any:
     manifest = baseline.manifest
     assert manifest is not None  # noqa: S101 -- a sync with a committed run has one
     deleted, updated, created = counts
-    return structs.replace(
+    return msgspec.structs.replace(
         before,
         new_action=str(session.destination.capabilities.new_action),
         manifest=session.sync.manifest,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec import structs
+import msgspec
 
 from rundiff.database.contract import Acknowledged
 from rundiff.destinations.contract import Position
@@ -41,6 +41,6 @@ def roll_back(session: Session, to_run: int) -> None:
             "state first; the baseline was not changed"
         )
     open_baseline(session.backends, sync, run.manifest)
-    back = structs.replace(sync, manifest=run.manifest, acknowledged=acknowledged, held=None)
+    back = msgspec.structs.replace(sync, manifest=run.manifest, acknowledged=acknowledged, held=None)
     database.set_sync(back, session.token, void=(to_run, f"rolled back to {to_run}"))
     session.backends.store.swap_manifest(sync.sync_id, run.manifest, session.token)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 import pyarrow as pa
 
 from rundiff.compare.conflicts import Strategy, parse_strategy
@@ -21,8 +21,7 @@ from rundiff.signing.preparing import Preparation
 __all__ = ["ReadingRules"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadingRules:
+class ReadingRules(msgspec.Struct, frozen=True, kw_only=True):
     """How records are told apart and compared."""
 
     primary_key: tuple[str, ...]
@@ -30,7 +29,7 @@ class ReadingRules:
     strategy: Strategy
     signing_key: SigningKey | None
     full_refresh: bool
-    preparation: Preparation = Preparation()  # noqa: RUF009 - the value is frozen
+    preparation: Preparation = Preparation()
     """What is done to values before they are signed."""
     keep_invalid: bool = False
     """Keep records without a valid key, for quarantine."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from msgspec import structs
+import msgspec
+from msgspec.structs import replace
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.manifest import Manifest
@@ -74,7 +74,7 @@ class Execution:
         return self.session.sync
 
     def _store(self, **values: Any) -> None:
-        self.run = structs.replace(self.run, token=self.session.token, **values)
+        self.run = msgspec.structs.replace(self.run, token=self.session.token, **values)
         self.session.backends.database.update_run(self.run)
 
     def _now(self) -> datetime:
@@ -148,7 +148,7 @@ class Execution:
             expires_at=findings.expires_at,
         )
         result = self._result(findings, RunStatus.HELD)
-        run = structs.replace(
+        run = msgspec.structs.replace(
             self.run,
             token=self.session.token,
             status=RunStatus.HELD,
@@ -156,7 +156,7 @@ class Execution:
             result=result.as_json(),
             details=details_of(findings),
         )
-        sync = structs.replace(self._sync, held=held)
+        sync = msgspec.structs.replace(self._sync, held=held)
         self.session.backends.database.commit(run, sync, ())
         self.run = run
         return result
@@ -171,7 +171,7 @@ class Execution:
         resumed = self.run.status is RunStatus.DELIVERING
         if not resumed and not self._sync.established:
             # From here on the destination holds something: key and destination are fixed.
-            session.sync = structs.replace(self._sync, established=True)
+            session.sync = msgspec.structs.replace(self._sync, established=True)
             session.backends.database.set_sync(session.sync, session.token)
         if changes.findings.renamed and session.destination.capabilities.renames:
             # Before the run counts as delivering: who may not rename, or has an index in the way, is not bound to it.
@@ -234,7 +234,7 @@ class Execution:
         session.warnings.extend(lost_on_the_way(session.backends, self._sync, objects))
         result = self._result(findings, status, (sealed.total - len(failures), len(failures)))
         acknowledged = position or self._sync.acknowledged
-        run = structs.replace(
+        run = msgspec.structs.replace(
             self.run,
             token=session.token,
             status=status,
@@ -248,7 +248,7 @@ class Execution:
             ),
             manifest=manifest,
         )
-        sync = structs.replace(
+        sync = msgspec.structs.replace(
             self._sync,
             established=True,
             manifest=manifest,
@@ -310,7 +310,7 @@ class Execution:
                 baseline = open_baseline(backends, sync, manifest, touch=False)
                 compacted = compact(backends.store, baseline, sync.generation + 1)
             if compacted is not None:
-                sync = structs.replace(sync, manifest=compacted.name, generation=compacted.generation)
+                sync = msgspec.structs.replace(sync, manifest=compacted.name, generation=compacted.generation)
                 backends.database.set_sync(sync, session.token)
                 session.sync = sync
                 backends.store.swap_manifest(sync.sync_id, compacted.name, session.token)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 
 from rundiff.baseline.manifest import Cursor, Memory
@@ -24,8 +24,7 @@ RECENT = 7
 """Complete full runs whose numbers of records make the usual one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reach:
+class Reach(msgspec.Struct, frozen=True, kw_only=True):
     """What a run is asked to read."""
 
     scope: Scope

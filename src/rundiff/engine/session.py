@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from msgspec import structs
+import msgspec
 
 from rundiff.baseline.baseline import Baseline
 from rundiff.baseline.manifest import Manifest
@@ -39,8 +38,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backends:
+class Backends(msgspec.Struct, frozen=True, kw_only=True):
     """What all runs of a workspace share."""
 
     home: Home
@@ -54,15 +52,14 @@ class Backends:
     progress: Callable[[Progress], None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StoredDestination:
+class StoredDestination(msgspec.Struct, frozen=True):
     """A destination as the database keeps it: without secrets, with absolute paths."""
 
     identity: str
     url: str | None
     into: str | None
     mode: str = "mirror"
-    particular: dict[str, Any] = field(default_factory=dict)
+    particular: dict[str, Any] = msgspec.field(default_factory=dict)
     """The options that only this kind of destination knows, but for secret ones."""
 
     def encode(self) -> str:
@@ -159,7 +156,7 @@ class Session:
                 # Another process may have made its first run meanwhile.
                 _refuse_mismatch(sync, wanted, named=settings.named)
             described = wanted if not sync.established else _described(sync, wanted)
-            session.sync = structs.replace(
+            session.sync = msgspec.structs.replace(
                 sync,
                 source=described.source,
                 primary_key=described.primary_key,

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -62,8 +61,7 @@ class ShareHeader(msgspec.Struct, frozen=True, kw_only=True):
     """`Contest` as an Arrow IPC stream, where records are ranked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(msgspec.Struct, frozen=True):
     """An opened share."""
 
     header: ShareHeader

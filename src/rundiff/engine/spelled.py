@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -27,8 +27,7 @@ _TRUE, _FALSE = pa.array(["true", "1", "t"]), pa.array(["false", "0", "f"])
 _LEAVES = (pa.types.is_int64, pa.types.is_float64, pa.types.is_string, pa.types.is_boolean)
 
 
-@dataclass(frozen=True, slots=True)
-class ReadBack:
+class ReadBack(msgspec.Struct, frozen=True):
     """Rows with their types, and which of them hold a value that could not be read as its field's."""
 
     records: pa.RecordBatch

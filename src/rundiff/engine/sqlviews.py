@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pyarrow as pa
 
 from rundiff.engine.inspect import find_sync
@@ -57,8 +57,7 @@ MOST_FETCHED = 10**9
 _RECORDS_VIEW = "sync_write_records"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
+class Window(msgspec.Struct, frozen=True, kw_only=True):
     """The runs whose write records a query sees."""
 
     syncs: tuple[str, ...] = ()

@@ -9,9 +9,9 @@ that keeps it in another type, is never taken for a change.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -42,8 +42,7 @@ Mask = npt.NDArray[np.bool_]
 NOTHING = b"\0" * 32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class Known(msgspec.Struct, frozen=True, kw_only=True):
     """What a destination is compared with."""
 
     baseline: Baseline
@@ -61,16 +60,14 @@ class Known:
         return self.manifest.primary_key
 
 
-@dataclass(frozen=True, slots=True)
-class Drift:
+class Drift(msgspec.Struct, frozen=True):
     """How a row differs from the record that was delivered, as text by field; empty where that is unknown."""
 
     expected: Mapping[str, str | None]
     found: Mapping[str, str | None]
 
 
-@dataclass(slots=True)
-class Compared:
+class Compared(msgspec.Struct):
     """What a comparison found; rows of the baseline by their positions in it."""
 
     seen: Mask
@@ -80,28 +77,27 @@ class Compared:
     rows: int = 0
     foreign: int = 0
     """Rows whose key the baseline does not hold."""
-    foreign_keys: list[Mapping[str, Any]] = field(default_factory=list)
+    foreign_keys: list[Mapping[str, Any]] = msgspec.field(default_factory=list)
     """Some of them."""
-    drifted: list[Ints] = field(default_factory=list)
-    repeated: list[Ints] = field(default_factory=list)
+    drifted: list[Ints] = msgspec.field(default_factory=list)
+    repeated: list[Ints] = msgspec.field(default_factory=list)
     """Keys that have several rows."""
-    unverified: list[Ints] = field(default_factory=list)
+    unverified: list[Ints] = msgspec.field(default_factory=list)
     """Rows that can't be compared: their data is not known here, and a value can't be read back."""
-    unread: dict[str, None] = field(default_factory=dict)
+    unread: dict[str, None] = msgspec.field(default_factory=dict)
     """The fields of such values."""
-    drifts: dict[int, Drift] = field(default_factory=dict)
+    drifts: dict[int, Drift] = msgspec.field(default_factory=dict)
     """Of the first drifted rows, by position."""
-    missing: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    missing: Ints = msgspec.field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
-@dataclass(slots=True)
-class _Suspects:
+class _Suspects(msgspec.Struct):
     """Rows to look at more closely."""
 
-    texts: list[pa.RecordBatch] = field(default_factory=list)
-    keys: list[pa.Array] = field(default_factory=list)
-    positions: list[Ints] = field(default_factory=list)
-    odd: list[Mask] = field(default_factory=list)
+    texts: list[pa.RecordBatch] = msgspec.field(default_factory=list)
+    keys: list[pa.Array] = msgspec.field(default_factory=list)
+    positions: list[Ints] = msgspec.field(default_factory=list)
+    odd: list[Mask] = msgspec.field(default_factory=list)
 
     @property
     def full(self) -> bool:
@@ -335,8 +331,7 @@ class _Comparison:
             return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Entries:
+class _Entries(msgspec.Struct, frozen=True):
     positions: Ints
     batch: pa.RecordBatch
 

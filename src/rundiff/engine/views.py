@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from rundiff.database.flaps import FlappingRecord
 from rundiff.model import Action, Counts, RunResult
@@ -27,8 +28,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """Where a run stands, told a few times a second at most."""
 
     phase: str
@@ -41,8 +41,7 @@ class Progress:
     bytes_total: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncView:
+class SyncView(msgspec.Struct, frozen=True, kw_only=True):
     """One sync, as `rundiff status` shows it."""
 
     name: str
@@ -64,8 +63,7 @@ class SyncView:
     """Who holds the sync right now, or None."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldSet:
+class HeldSet(msgspec.Struct, frozen=True, kw_only=True):
     """What waits for a person."""
 
     run: int
@@ -82,8 +80,7 @@ class HeldSet:
     """Until when it can be approved."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunView:
+class RunView(msgspec.Struct, frozen=True, kw_only=True):
     """One run, as `rundiff runs` and `rundiff show` show it."""
 
     result: RunResult
@@ -102,8 +99,7 @@ class RunView:
     """Whether it was noted what the run came to; else the result says its number, kind and status only."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(msgspec.Struct, frozen=True, kw_only=True):
     """One change of a plan or run, with what was there before."""
 
     action: Action
@@ -113,8 +109,7 @@ class Change:
     changed_fields: tuple[str, ...] | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """A preview: what a run would do now. `result.status` is `planned`, `result.run` is None."""
 
     result: RunResult
@@ -132,8 +127,7 @@ class Plan:
         return counts.created + counts.updated + counts.deleted
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryEntry:
+class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One change of one record, as `rundiff history` shows it."""
 
     run: int
@@ -143,8 +137,7 @@ class HistoryEntry:
     status: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flapping:
+class Flapping(msgspec.Struct, frozen=True, kw_only=True):
     """The records that a sync's last runs changed back and forth."""
 
     runs: int
@@ -161,8 +154,7 @@ class Flapping:
     """Those that came back most often, first."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JoinedView:
+class JoinedView(msgspec.Struct, frozen=True, kw_only=True):
     """How far a run of several workers has come."""
 
     run: str
@@ -181,8 +173,7 @@ class JoinedView:
     """Once it was sealed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FieldSchema:
+class FieldSchema(msgspec.Struct, frozen=True, kw_only=True):
     """One field of a sync, as `rundiff schema` shows it."""
 
     name: str
@@ -194,22 +185,20 @@ class FieldSchema:
     """How it is compared otherwise than as it is: normalisers, and what is left out or alone taken of it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """One row of a destination that is not what the baseline says."""
 
     kind: str
     """`drifted`, `missing`, `repeated` (several rows of one key) or `foreign` (the baseline lacks the key)."""
     primary_key: Mapping[str, Any]
-    expected: Mapping[str, str | None] = field(default_factory=dict)
+    expected: Mapping[str, str | None] = msgspec.field(default_factory=dict)
     """Of a drifted row: what was delivered in the fields that differ, as the destination spells it; empty
     where the record is not known any more."""
-    found: Mapping[str, str | None] = field(default_factory=dict)
+    found: Mapping[str, str | None] = msgspec.field(default_factory=dict)
     """What stands there."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verification:
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
     """What `rundiff verify` found. Rows of other writers count as `foreign`, and are no difference."""
 
     sync: str

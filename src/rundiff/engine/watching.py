@@ -7,9 +7,9 @@ that asks for none of these has no `Watch` and does nothing of it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -27,8 +27,7 @@ MARKED = 4
 """A bit of the spool's `match`: the source marks the record as deleted."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
+class Watch(msgspec.Struct, frozen=True, kw_only=True):
     """What to look for."""
 
     deleted_when: Condition | None = None
@@ -69,8 +68,7 @@ class Watch:
             ) from error
 
 
-@dataclass(frozen=True, slots=True)
-class Noticed:
+class Noticed(msgspec.Struct, frozen=True):
     """What one batch showed."""
 
     sentinel: bool
@@ -78,13 +76,12 @@ class Noticed:
     partitions: Halves
 
 
-@dataclass(slots=True)
-class Watched:
+class Watched(msgspec.Struct):
     """What all batches of a reading showed."""
 
     sentinel: bool = False
     highest: pa.Scalar | None = None
-    partitions: list[Halves] = field(default_factory=list)
+    partitions: list[Halves] = msgspec.field(default_factory=list)
 
     def add(self, noticed: Noticed | None) -> None:
         """Take one batch in."""

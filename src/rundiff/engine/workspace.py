@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from msgspec import structs
+import msgspec
 
 from rundiff.database.registry import migrate_database, open_database
 from rundiff.engine.home import Home
@@ -92,7 +92,7 @@ class Workspace:
 
     def backends(self, progress: ProgressHook | None = None) -> Backends:
         """Give what runs share, with a hook for progress."""
-        from dataclasses import replace
+        from msgspec.structs import replace
 
         return replace(self._backends, progress=progress)
 
@@ -263,7 +263,7 @@ class Workspace:
 
                 Execution(session, run, Baseline.empty()).discard()
             session.refresh()
-            sync = structs.replace(
+            sync = msgspec.structs.replace(
                 session.sync, established=False, manifest=None, acknowledged=None, held=None
             )
             self._backends.database.set_sync(sync, session.token, void=(0, "reset"))

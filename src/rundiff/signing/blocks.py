@@ -8,9 +8,9 @@ every row without one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -55,14 +55,13 @@ _SHIFTS = np.array([0, 56, 48, 32, 0], np.uint64)
 _INFO = np.array([0, 24, 25, 26, 27], np.uint8)
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(msgspec.Struct, frozen=True):
     """The encoded items of `rows` rows, and the rows that have none because of their value."""
 
     rows: int
     pieces: Sequence[bytes | Any]
     valid: Validity = None
-    bad: Mapping[int, str] = field(default_factory=dict)
+    bad: Mapping[int, str] = msgspec.field(default_factory=dict)
     """Reasons by row; the bytes of these rows mean nothing."""
 
 

@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
+
+import msgspec
 
 from rundiff.errors import ConfigurationError
 
@@ -45,8 +46,7 @@ _WORD = re.compile(r"([a-z]+)\s*(?:\(\s*([^()]*?)\s*\))?")
 _REFERENCE = re.compile(r"[^\s:|]+:[^\s:|]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Quantise:
+class Quantise(msgspec.Struct, frozen=True):
     """Numbers become the nearest whole multiple of a step, half to even."""
 
     text: str
@@ -54,8 +54,7 @@ class Quantise:
     takes = "numbers"
 
 
-@dataclass(frozen=True, slots=True)
-class Truncate:
+class Truncate(msgspec.Struct, frozen=True):
     """Points in time, times of day and durations are cut down to a whole unit, of UTC."""
 
     text: str
@@ -63,16 +62,14 @@ class Truncate:
     takes = "timestamps, times of day and durations"
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(msgspec.Struct, frozen=True):
     """`trim` or `casefold`."""
 
     text: str
     takes = "text"
 
 
-@dataclass(frozen=True, slots=True)
-class Unordered:
+class Unordered(msgspec.Struct, frozen=True):
     """The items of lists are put in the order of their encodings."""
 
     text: str
@@ -80,16 +77,14 @@ class Unordered:
     takes = "lists"
 
 
-@dataclass(frozen=True, slots=True)
-class Json:
+class Json(msgspec.Struct, frozen=True):
     """Text becomes the JSON value that it spells."""
 
     text: str = "json"
     takes = "text that holds JSON"
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(msgspec.Struct, frozen=True):
     """A Python function over Arrow arrays."""
 
     text: str

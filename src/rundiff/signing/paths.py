@@ -7,8 +7,9 @@ found, too: the longest name that exists wins, and the exact name of a field win
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
+
+import msgspec
 
 __all__ = ["ITEMS", "Parts", "Selection", "inner_paths", "is_path", "roots", "split_path"]
 
@@ -68,8 +69,7 @@ def _matches(name: str, glob: str) -> bool:
     return fnmatchcase(name.casefold(), glob.casefold())
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(msgspec.Struct, frozen=True):
     """Which parts of a nested value are taken."""
 
     exclude: tuple[Parts, ...] = ()

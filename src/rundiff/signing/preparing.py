@@ -7,10 +7,10 @@ are left out or alone taken; its other normalisers; the normalisers of paths ins
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.types as pt
 
@@ -35,8 +35,7 @@ _WORDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(msgspec.Struct, frozen=True):
     """What is done to one field."""
 
     name: str
@@ -45,12 +44,11 @@ class _Part:
     """Normalisers by the path inside of the field; the field's own, at (), first."""
 
 
-@dataclass(frozen=True)
-class Preparation:
+class Preparation(msgspec.Struct, frozen=True, dict=True):
     """A form, ready to be applied. Safe to use from many threads."""
 
-    form: Form = Form()  # noqa: RUF009 - the value is frozen
-    chains: Mapping[str, Chain] = field(default_factory=dict)
+    form: Form = Form()
+    chains: Mapping[str, Chain] = msgspec.field(default_factory=dict)
     """The normalisers by field or path, as `form` has them in words."""
     primary_key: tuple[str, ...] = ()
     """Fields that are always signed as they are."""

@@ -20,9 +20,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
 import pyarrow as pa
 
 from rundiff.model import Scope
@@ -31,8 +31,7 @@ from rundiff.settings import SourceOptions
 __all__ = ["ReadBatch", "ReadEnd", "ReadRequest", "Reading", "Source", "Unreadable"]
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
+class Unreadable(msgspec.Struct, frozen=True):
     """A record that could not be read: where it stands, and why."""
 
     location: str
@@ -41,16 +40,14 @@ class Unreadable:
     field: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ReadBatch:
+class ReadBatch(msgspec.Struct, frozen=True):
     """Some records, and what could not be read between them."""
 
     records: pa.RecordBatch
     unreadable: Sequence[Unreadable] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadEnd:
+class ReadEnd(msgspec.Struct, frozen=True, kw_only=True):
     """What a source knows once it was read to its end."""
 
     incomplete: Sequence[str] = ()
@@ -58,21 +55,20 @@ class ReadEnd:
     Unreadable records need not be repeated here: the engine counts them."""
     ends_with_newline: bool | None = None
     """For text sources; None where it means nothing. Of several files: whether all do."""
-    newlines: Mapping[str, bool] = field(default_factory=dict)
+    newlines: Mapping[str, bool] = msgspec.field(default_factory=dict)
     """The same for each file, by its name in messages."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadRequest:
+class ReadRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine knows from earlier runs."""
 
-    options: SourceOptions = SourceOptions()  # noqa: RUF009 - the value is frozen
+    options: SourceOptions = SourceOptions()
     primary_key: tuple[str, ...] = ()
     pins: Mapping[str, str] | None = None
     """Pinned types by field, as `Reading.pins` gave them; None at the first run."""
     ended_with_newline: bool | None = None
     """`ReadEnd.ends_with_newline` of the last complete run."""
-    newlines: Mapping[str, bool] = field(default_factory=dict)
+    newlines: Mapping[str, bool] = msgspec.field(default_factory=dict)
     """`ReadEnd.newlines` of the last complete run."""
     scope: Scope = Scope.FULL
     """Which part the run asks for; a source that can't tell parts apart gives what it has."""

@@ -6,9 +6,10 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 
+import msgspec
 import pyarrow as pa
+from msgspec.structs import replace
 
 from rundiff.errors import ConfigurationError, SourceError
 from rundiff.settings import SourceOptions
@@ -26,8 +27,7 @@ _NOT_UTF8 = "is not valid UTF-8; if the file is in another encoding, name it by 
 _NO_NEWLINE = "the file ends without a newline, where it ended with one before: it may be cut short"
 
 
-@dataclass(frozen=True, slots=True)
-class _Header:
+class _Header(msgspec.Struct, frozen=True):
     names: tuple[str, ...]
     delimiter: str
     line_end: bytes

@@ -11,11 +11,11 @@ coarser: what it lets through besides counts as read, as of any source. Everythi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
 
+import msgspec
 import pyarrow as pa
 
 from rundiff.sources.contract import ReadRequest
@@ -28,8 +28,7 @@ _MOST_VALUES = 1_000
 _MOST_BITS = 63
 
 
-@dataclass(frozen=True, slots=True)
-class Among:
+class Among(msgspec.Struct, frozen=True):
     """The field has one of these values, all of one type."""
 
     field: str
@@ -37,8 +36,7 @@ class Among:
     orders_texts: ClassVar[bool] = False
 
 
-@dataclass(frozen=True, slots=True)
-class From:
+class From(msgspec.Struct, frozen=True):
     """The field has this value or a greater one, or is null."""
 
     field: str

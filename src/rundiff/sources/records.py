@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -31,8 +31,7 @@ class _Readable(Protocol):
     def read(self, size: int) -> bytes: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(msgspec.Struct, frozen=True):
     """A record that can't be read: where it begins and ends in its chunk, and why."""
 
     start: int
@@ -41,8 +40,7 @@ class Broken:
     field: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(msgspec.Struct, frozen=True):
     """Some whole records, as they stand in the file (UTF-8), line ends included."""
 
     data: bytes

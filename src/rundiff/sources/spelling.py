@@ -7,10 +7,10 @@ after it, and an optional exponent (`12`, `-0.50`, `.5`, `1e-07`). Nothing else 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -27,8 +27,7 @@ SURE_DIGITS = 15
 _EXPONENT = r"^-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]+)?|\.[0-9]+)[eE][+-]?[0-9]{1,6}$"
 
 
-@dataclass(frozen=True, slots=True)
-class Spelling:
+class Spelling(msgspec.Struct, frozen=True):
     """What a look at the bytes tells of each text of an array without nulls."""
 
     plain: Mask

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from rundiff.errors import ConfigurationError
 from rundiff.settings import SourceOptions
@@ -17,8 +18,7 @@ __all__ = ["Selection", "check_result", "database_file"]
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_$")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """A table, or a query; one of both."""
 
     table: tuple[str, ...] = ()

@@ -10,12 +10,13 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec.structs import replace
 
 from rundiff.errors import SourceError
 from rundiff.signing.values import Interval
@@ -35,8 +36,7 @@ CHUNK_BYTES = 8 << 20
 Converter = Callable[[pa.StringArray], tuple[pa.Array, Mask | None]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WireColumn:
+class WireColumn(msgspec.Struct, frozen=True, kw_only=True):
     """One column of a result."""
 
     name: str

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
 import pyarrow as pa
 
 from rundiff.sources.batches import fitting_batch, record_batch
@@ -17,8 +17,7 @@ from rundiff.sources.texttypes import TextGuess, fit_text, shortened
 __all__ = ["FieldKind", "Pass", "RawBatch", "TextFields", "TextReading"]
 
 
-@dataclass(frozen=True, slots=True)
-class RawBatch:
+class RawBatch(msgspec.Struct, frozen=True):
     """Records as text, not typed yet."""
 
     columns: Mapping[str, Any]
@@ -29,14 +28,13 @@ class RawBatch:
     unreadable: Sequence[Unreadable] = ()
 
 
-@dataclass(slots=True)
-class Pass:
+class Pass(msgspec.Struct):
     """What one walk over the files found out beside its records."""
 
-    incomplete: list[str] = field(default_factory=list)
-    newlines: list[bool] = field(default_factory=list)
+    incomplete: list[str] = msgspec.field(default_factory=list)
+    newlines: list[bool] = msgspec.field(default_factory=list)
     """For each file that has lines: whether it ends with a newline."""
-    newline_of: dict[str, bool] = field(default_factory=dict)
+    newline_of: dict[str, bool] = msgspec.field(default_factory=dict)
     """The same by the file's name in messages."""
     bytes_done: int = 0
     position: Callable[[], int] | None = None

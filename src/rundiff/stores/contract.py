@@ -18,10 +18,11 @@ Duties:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 __all__ = ["LIFETIME", "SHARE", "SignatureStore", "StoreReport", "is_manifest", "is_share"]
 
@@ -32,8 +33,7 @@ SHARE = "share-"
 """What the names of shares begin with: what batches of joined runs left, read once, by who seals the run."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreReport:
+class StoreReport(msgspec.Struct, frozen=True, kw_only=True):
     """What a store says of itself; nothing in it is secret."""
 
     place: str

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
-from msgspec import structs
 
 from rundiff.database.contract import (
     Acknowledged,
@@ -139,12 +139,12 @@ class DatabaseSuite(LeasesSuite, JoinedRunsSuite):
         )
         database.describe(other, token)
         found = database.get(sync.sync_id)
-        assert found == structs.replace(other, token=token, established=False, manifest=None)
+        assert found == msgspec.structs.replace(other, token=token, established=False, manifest=None)
 
     def test_the_changeable_state(self, database: Database, sync: StoredSync) -> None:
         """`set_sync` stores all of it, and takes it back."""
         token = database.acquire(sync.sync_id, "me", NOW, over=True)
-        state = structs.replace(
+        state = msgspec.structs.replace(
             sync,
             token=token,
             established=True,
@@ -155,7 +155,7 @@ class DatabaseSuite(LeasesSuite, JoinedRunsSuite):
         )
         database.set_sync(state, token)
         assert database.get(sync.sync_id) == state
-        empty = structs.replace(state, established=False, manifest=None, acknowledged=None, held=None)
+        empty = msgspec.structs.replace(state, established=False, manifest=None, acknowledged=None, held=None)
         database.set_sync(empty, token)
         assert database.get(sync.sync_id) == empty
 
@@ -181,18 +181,18 @@ class DatabaseSuite(LeasesSuite, JoinedRunsSuite):
     @pytest.mark.parametrize(
         "act",
         [
-            lambda d, s, r, t: d.describe(structs.replace(s, source="stale"), t),
-            lambda d, s, r, t: d.set_sync(structs.replace(s, manifest="stale"), t),
+            lambda d, s, r, t: d.describe(msgspec.structs.replace(s, source="stale"), t),
+            lambda d, s, r, t: d.set_sync(msgspec.structs.replace(s, manifest="stale"), t),
             lambda d, s, r, t: d.heartbeat(s.sync_id, t, LATER),
             lambda d, s, r, t: d.begin_run(s.sync_id, t, RunKind.SYNC, LATER),
-            lambda d, s, r, t: d.update_run(structs.replace(r, token=t, status=RunStatus.FAILED)),
+            lambda d, s, r, t: d.update_run(msgspec.structs.replace(r, token=t, status=RunStatus.FAILED)),
             lambda d, s, r, t: d.acknowledge(s.sync_id, t, Acknowledged(9, 9)),
             lambda d, s, r, t: d.add_failures(s.sync_id, t, [a_failure(r.run, 9)]),
             lambda d, s, r, t: d.drop_failures(s.sync_id, t, r.run, [1]),
             lambda d, s, r, t: d.settle_failures(s.sync_id, t, [(r.run, 1)], "discarded"),
             lambda d, s, r, t: d.commit(
-                structs.replace(r, token=t, status=RunStatus.COMMITTED),
-                structs.replace(s, manifest="stale"),
+                msgspec.structs.replace(r, token=t, status=RunStatus.COMMITTED),
+                msgspec.structs.replace(s, manifest="stale"),
                 [(r.run, 1)],
             ),
         ],
@@ -230,7 +230,7 @@ class DatabaseSuite(LeasesSuite, JoinedRunsSuite):
         """From 1, and never anew: not even after a reset."""
         token = database.acquire(sync.sync_id, "me", NOW, over=True)
         numbers = [database.begin_run(sync.sync_id, token, RunKind.SYNC, NOW) for _ in range(3)]
-        database.set_sync(structs.replace(sync, established=False), token)
+        database.set_sync(msgspec.structs.replace(sync, established=False), token)
         numbers.append(database.begin_run(sync.sync_id, token, RunKind.APPROVE, NOW))
         assert numbers == [1, 2, 3, 4]
         other = database.create(a_sync("animals"))
@@ -255,7 +255,7 @@ class DatabaseSuite(LeasesSuite, JoinedRunsSuite):
     def test_a_run_comes_back_as_it_was_stored(self, database: Database, sync: StoredSync) -> None:
         """With all that was sealed."""
         token = database.acquire(sync.sync_id, "me", NOW, over=True)
-        run = structs.replace(
+        run = msgspec.structs.replace(
             self.begun(database, sync, token),
             status=RunStatus.SEALED,
             finished_at=LATER,
@@ -273,7 +273,7 @@ class DatabaseSuite(LeasesSuite, JoinedRunsSuite):
         states = [RunStatus(state) for state in ("committed", "reading", "sealed", "delivering", "held")]
         states += [RunStatus.FAILED, RunStatus.DISCARDED]
         for state in states:
-            database.update_run(structs.replace(self.begun(database, sync, token), status=state))
+            database.update_run(msgspec.structs.replace(self.begun(database, sync, token), status=state))
         assert [run.run for run in database.runs(sync.sync_id)] == [7, 6, 5, 4, 3, 2, 1]
         assert [run.run for run in database.runs(sync.sync_id, 2)] == [7, 6]
         assert [run.run for run in database.unfinished(sync.sync_id)] == [2, 3, 4]
@@ -287,7 +287,7 @@ class DatabaseSuite(LeasesSuite, JoinedRunsSuite):
         """It is no commit: the manifest stays."""
         token = database.acquire(sync.sync_id, "me", NOW, over=True)
         database.acknowledge(sync.sync_id, token, Acknowledged(3, 10, "99"))
-        assert database.get(sync.sync_id) == structs.replace(
+        assert database.get(sync.sync_id) == msgspec.structs.replace(
             sync, token=token, acknowledged=Acknowledged(3, 10, "99")
         )
 
@@ -302,7 +302,7 @@ class DatabaseSuite(LeasesSuite, JoinedRunsSuite):
         assert database.failures(sync.sync_id) == [aside, a_failure(run.run, 2)]
         again = a_failure(run.run, 2, error="refused again", outcome="unknown", updated_at=LATER)
         database.add_failures(sync.sync_id, token, [again])
-        assert database.failures(sync.sync_id, run.run)[1] == structs.replace(again, attempts=2)
+        assert database.failures(sync.sync_id, run.run)[1] == msgspec.structs.replace(again, attempts=2)
         database.drop_failures(sync.sync_id, token, run.run, [2, 77])
         assert database.failures(sync.sync_id) == [aside]
         assert database.failures(sync.sync_id, run.run + 1) == []
@@ -324,13 +324,13 @@ class DatabaseSuite(LeasesSuite, JoinedRunsSuite):
         token = database.acquire(sync.sync_id, "me", NOW, over=True)
         first = self.begun(database, sync, token)
         database.add_failures(sync.sync_id, token, [a_failure(first.run, 1), a_failure(first.run, 2)])
-        run = structs.replace(
+        run = msgspec.structs.replace(
             self.begun(database, sync, token),
             status=RunStatus.COMMITTED,
             finished_at=LATER,
             manifest="manifest-2",
         )
-        state = structs.replace(
+        state = msgspec.structs.replace(
             sync,
             token=token,
             established=True,

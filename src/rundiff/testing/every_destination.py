@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 
 from rundiff.destinations.contract import Destination, Position
 from rundiff.errors import ConfigurationError, DestinationError, RecordsRefused

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pytest
 
@@ -16,8 +16,7 @@ from rundiff.testing.batches import change_batch
 __all__ = ["Harness", "Trial"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Harness:
+class Harness(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """How the suite reaches one target, empty at first."""
 
     open: Callable[[], Destination]

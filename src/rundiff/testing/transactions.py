@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from rundiff.destinations.contract import ChangeBatch, Destination, Position
 from rundiff.errors import Fenced, RecordsRefused

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 
 from rundiff.destinations import open_destination
 from rundiff.destinations.contract import Destination, Position, Target

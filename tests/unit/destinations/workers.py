@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from rundiff.destinations import open_destination
 from rundiff.destinations.contract import Position, Target
