@@ -7,8 +7,9 @@ not known here goes through as it came.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 __all__ = ["Footer", "body_and_footer", "joined_footer"]
 
@@ -27,8 +28,7 @@ _DATA_AT, _INDEX_AT, _DICTIONARY_AT, _BLOOM_AT = 9, 10, 11, 14
 _MOST_ORDINAL = (1 << 15) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Footer:
+class Footer(msgspec.Struct, frozen=True):
     """What a file says of itself, and where its body began when it said so."""
 
     fields: Fields

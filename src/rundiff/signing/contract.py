@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
 import pyarrow as pa
 
 __all__ = ["FORMAT_VERSION", "SignedBatch", "Signer", "SigningKey", "Unsignable"]
@@ -27,8 +28,7 @@ class SigningKey:
         return hashlib.sha256(b"rundiff signing key id\0" + self.secret).hexdigest()[:16]
 
 
-@dataclass(frozen=True, slots=True)
-class Unsignable:
+class Unsignable(msgspec.Struct, frozen=True):
     """A record with a value that has no signature: invalid UTF-8, duplicate map keys."""
 
     row: int
@@ -37,8 +37,7 @@ class Unsignable:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class SignedBatch:
+class SignedBatch(msgspec.Struct, frozen=True):
     """The signatures of a batch: fixed_size_binary[32], null where a record can't be signed."""
 
     signatures: pa.FixedSizeBinaryArray
