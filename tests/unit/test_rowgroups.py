@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rundiff import rowgroups
-from rundiff.rowgroups import RowGroups
+from rundiff.rowgroups import RowGroup, RowGroups
 
 ROWS = 5_000
 
@@ -86,10 +86,10 @@ def test_after_an_error_the_file_has_none_of_the_rows(monkeypatch: pytest.Monkey
     file.write(rows, 100)
     encoded = RowGroups._encoded
 
-    def refuse_the_last(self: RowGroups, part: pa.Table) -> pa.Buffer:
-        if part["number"][0].as_py() == 300:
+    def refuse_the_last(self: RowGroups, part: pa.Table, schema: pa.Schema) -> pa.Buffer:
+        if part.num_rows and part["number"][0].as_py() == 300:
             raise pa.ArrowInvalid("too long")
-        return encoded(self, part)
+        return encoded(self, part, schema)
 
     with monkeypatch.context() as patch:
         patch.setattr(RowGroups, "_encoded", refuse_the_last)
@@ -99,3 +99,73 @@ def test_after_an_error_the_file_has_none_of_the_rows(monkeypatch: pytest.Monkey
     file.end()
     back = pq.read_table(io.BytesIO(stream.getvalue()))
     assert back.equals(pa.concat_tables([rows, rows.slice(300)]))
+
+
+def test_a_column_is_copied_from_another_file(tmp_path: Path) -> None:
+    rows = table()
+    path = tmp_path / "log.parquet"
+    options = {"compression": "zstd", "use_dictionary": ["data.word"], "write_page_checksum": True}
+    path.write_bytes(written([(rows.select(["data", "number"]), 700)], **options))
+    stream = io.BytesIO()
+    file = RowGroups(stream, rows.schema, {"compression": "zstd"})
+    file.write(rows.slice(0, 10), ROWS)
+    start = 0
+    for group in range(8):
+        here = rows.slice(start, 625)
+        assert file.write_with(here, "data", RowGroup(path, group))
+        start += 625
+    file.write(rows.slice(0, 10), ROWS)
+    file.end()
+    with pq.ParquetFile(io.BytesIO(stream.getvalue()), page_checksum_verification=True) as back:
+        assert back.read().equals(pa.concat_tables([rows.slice(0, 10), rows, rows.slice(0, 10)]))
+        copied, stored = back.metadata.row_group(3), pq.read_metadata(path).row_group(2)
+        assert copied.total_byte_size == sum(copied.column(at).total_uncompressed_size for at in range(5))
+        for mine, theirs in zip(range(1, 4), range(3), strict=True):
+            left, right = copied.column(mine), stored.column(theirs)
+            assert left.path_in_schema == right.path_in_schema
+            assert pages(stream.getvalue(), left) == pages(path.read_bytes(), right)
+    other = tmp_path / "whole.parquet"
+    other.write_bytes(stream.getvalue())
+    counted = duckdb.connect().execute(f"SELECT count(*), count(data.word) FROM '{other}'").fetchone()
+    assert counted == (ROWS + 20, sum(1 for one in back_words(rows) if one))
+
+
+def pages(content: bytes, column: pq.ColumnChunkMetaData) -> bytes:
+    start = column.dictionary_page_offset or column.data_page_offset
+    return content[start : start + column.total_compressed_size]
+
+
+def back_words(rows: pa.Table) -> list[str | None]:
+    every = pa.concat_tables([rows.slice(0, 10), rows, rows.slice(0, 10)])["data"].to_pylist()
+    return [record and record["word"] for record in every]
+
+
+@pytest.mark.parametrize(
+    ("stored", "options"),
+    [
+        ({"data": pa.array([{"id": 1}])}, {}),
+        ({"data": pa.array(["text"])}, {}),
+        ({"else": pa.array([1])}, {}),
+        ({"data": pa.array([{"id": "a"}, {"id": "b"}])}, {}),
+        ({"data": pa.array([{"id": "a"}])}, {"compression": "lz4"}),
+    ],
+    ids=[
+        "another type inside",
+        "another type",
+        "no such column",
+        "other rows",
+        "a compression that few read",
+    ],
+)
+def test_what_is_stored_otherwise_is_not_copied(
+    tmp_path: Path, stored: dict[str, pa.Array], options: dict[str, str]
+) -> None:
+    path = tmp_path / "other.parquet"
+    pq.write_table(pa.table(stored), path, **options)
+    rows = pa.table({"n": pa.array([1]), "data": pa.array([{"id": "a"}])})
+    stream = io.BytesIO()
+    file = RowGroups(stream, rows.schema, {})
+    assert not file.write_with(rows, "data", RowGroup(path, 0))
+    file.write(rows, 1)
+    file.end()
+    assert pq.read_table(io.BytesIO(stream.getvalue())).equals(rows)
