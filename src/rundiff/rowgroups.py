@@ -125,18 +125,18 @@ class RowGroups:
     def _begin(self) -> None:
         if self._frame is not None:
             return
-        with memoryview(self._encoded(self._schema.empty_table(), self._schema)).cast("B") as empty:
+        with memoryview(self._encoded(None, self._schema)).cast("B") as empty:
             body, self._frame = body_and_footer(empty)
             with body:
                 self._stream.write(empty[:4])
         self._end = 4
 
-    def _encoded(self, rows: pa.Table, schema: pa.Schema) -> pa.Buffer:
+    def _encoded(self, rows: pa.Table | None, schema: pa.Schema) -> pa.Buffer:
         import pyarrow.parquet as pq
 
         sink = pa.BufferOutputStream()
         with pq.ParquetWriter(sink, schema, **self._options) as writer:
-            if rows.num_rows:
+            if rows is not None:
                 writer.write_table(rows, row_group_size=rows.num_rows)
         return sink.getvalue()
 
