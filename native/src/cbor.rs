@@ -30,9 +30,9 @@ pub const DURATION_TAG: [u8; 3] = [0xd9, 0x03, 0xea];
 /// Tag 100: days since 1970-01-01.
 pub const DATE_TAG: [u8; 2] = [0xd8, 0x64];
 
-const NANOSECONDS_KEY: u8 = 0x28; // -9
+pub const NANOSECONDS_KEY: u8 = 0x28; // -9
 /// The first byte of a positive number of four bytes.
-const FOUR: u8 = UNSIGNED | 26;
+pub const FOUR: u8 = UNSIGNED | 26;
 
 /// The head of a data item: its major type and its number, in the shortest form.
 #[inline(always)]

@@ -3,9 +3,11 @@
 use arrow_buffer::{ArrowNativeType, BooleanBuffer, IntervalMonthDayNano, NullBuffer, ScalarBuffer, i256};
 
 use crate::cbor::{
-    ARRAY, DATE_TAG, DECIMAL_ROOM, DURATION_TAG, FALSE, FLOAT_ROOM, HEAD_ROOM, MOMENT_ROOM, TEXT, TRUE,
-    put_decimal, put_float, put_int, put_moment, put_small_decimal, put_uint,
+    ARRAY, DATE_TAG, DECIMAL_ROOM, DURATION_TAG, FALSE, FLOAT_ROOM, HEAD_ROOM, MOMENT_ROOM, TEXT, TIME_TAG,
+    TRUE, put_decimal, put_float, put_int, put_moment, put_small_decimal, put_uint,
 };
+#[cfg(target_arch = "x86_64")]
+use crate::cell_wide;
 use crate::slots::{Name, Put, Slots};
 
 /// The largest room of any cell.
@@ -17,6 +19,16 @@ pub trait Cell: Send + Sync {
 
     /// Write the value to the front of `out`, which has `ROOM` bytes; gives its length.
     fn put(&self, row: usize, out: &mut [u8]) -> usize;
+
+    /// Write the values of a group eight at a time, if there is a kernel for it, and give how many rows are
+    /// written.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instructions of the kernels.
+    unsafe fn fill_by_eight(&self, _first: usize, _name: &Name, _slots: &mut Slots) -> usize {
+        0
+    }
 }
 
 /// A column of cells, its type chosen once per batch.
@@ -26,7 +38,7 @@ pub trait Cells: Send + Sync {
     fn append(&self, row: usize, out: &mut Vec<u8>);
 }
 
-struct Whole<'a, C>(&'a C);
+pub struct Whole<'a, C>(pub &'a C);
 
 impl<C: Cell> Put for Whole<'_, C> {
     #[inline(always)]
@@ -41,6 +53,13 @@ impl<C: Cell> Cells for C {
     }
 
     fn fill(&self, first: usize, name: &Name, nulls: Option<&NullBuffer>, slots: &mut Slots) {
+        if slots.by_eight(first, nulls) {
+            // SAFETY: slots go by eight only where the processor has the instructions.
+            let done = unsafe { self.fill_by_eight(first, name, slots) };
+            if done > 0 {
+                return slots.fill_from(done, first, name, &Whole(self));
+            }
+        }
         slots.fill(first, name, nulls, &Whole(self));
     }
 
@@ -60,6 +79,12 @@ impl<T: ArrowNativeType + Into<i64>> Cell for Ints<T> {
     #[inline(always)]
     fn put(&self, row: usize, out: &mut [u8]) -> usize {
         put_int(self.0[row].into(), out)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn fill_by_eight(&self, first: usize, name: &Name, slots: &mut Slots) -> usize {
+        // SAFETY: as the caller says.
+        unsafe { cell_wide::fill_integers(self, first, name, slots) }
     }
 }
 
@@ -85,6 +110,12 @@ impl<T: ArrowNativeType + Into<f64>> Cell for Floats<T> {
     fn put(&self, row: usize, out: &mut [u8]) -> usize {
         put_float(self.0[row].into(), out)
     }
+
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn fill_by_eight(&self, first: usize, name: &Name, slots: &mut Slots) -> usize {
+        // SAFETY: as the caller says.
+        unsafe { cell_wide::fill_floats(self, first, name, slots) }
+    }
 }
 
 pub struct Booleans(pub BooleanBuffer);
@@ -96,6 +127,12 @@ impl Cell for Booleans {
     fn put(&self, row: usize, out: &mut [u8]) -> usize {
         out[0] = if self.0.value(row) { TRUE } else { FALSE };
         1
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn fill_by_eight(&self, first: usize, name: &Name, slots: &mut Slots) -> usize {
+        // SAFETY: as the caller says.
+        unsafe { cell_wide::fill_booleans(self, first, name, slots) }
     }
 }
 
@@ -126,6 +163,15 @@ impl<T: ArrowNativeType + Into<i64>> Cell for Decimals<T> {
         let value: i64 = self.values[row].into();
         put_small_decimal(value < 0, value.unsigned_abs(), i32::from(self.scale), out)
     }
+
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn fill_by_eight(&self, first: usize, name: &Name, slots: &mut Slots) -> usize {
+        if !(1..=24).contains(&self.scale) {
+            return 0;
+        }
+        // SAFETY: as the caller says.
+        unsafe { cell_wide::fill_decimals(self, first, name, slots) }
+    }
 }
 
 /// Decimals of 128 bits.
@@ -143,6 +189,15 @@ impl Cell for WideDecimals {
         }
         let limbs = [magnitude as u64, (magnitude >> 64) as u64, 0, 0];
         put_decimal(value < 0, limbs, i32::from(self.0.scale), out)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn fill_by_eight(&self, first: usize, name: &Name, slots: &mut Slots) -> usize {
+        if !(1..=24).contains(&self.0.scale) {
+            return 0;
+        }
+        // SAFETY: as the caller says.
+        unsafe { cell_wide::fill_wide_decimals(self, first, name, slots) }
     }
 }
 
@@ -175,6 +230,12 @@ impl Cell for Days {
         out[..2].copy_from_slice(&DATE_TAG);
         2 + put_int(i64::from(self.0[row]), &mut out[2..])
     }
+
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn fill_by_eight(&self, first: usize, name: &Name, slots: &mut Slots) -> usize {
+        // SAFETY: as the caller says.
+        unsafe { cell_wide::fill_days(self, first, name, slots) }
+    }
 }
 
 /// Dates in milliseconds since 1970-01-01.
@@ -205,6 +266,15 @@ impl<T: ArrowNativeType + Into<i64>, const PER_SECOND: i64> Cell for Clock<T, PE
         let seconds = value.div_euclid(PER_SECOND);
         let fraction = value.rem_euclid(PER_SECOND) * (1_000_000_000 / PER_SECOND);
         put_moment(self.tag, seconds, fraction as u32, out)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn fill_by_eight(&self, first: usize, name: &Name, slots: &mut Slots) -> usize {
+        if PER_SECOND == 1 || self.tag != TIME_TAG {
+            return 0;
+        }
+        // SAFETY: as the caller says.
+        unsafe { cell_wide::fill_moments(self, first, name, slots) }
     }
 }
 

@@ -72,7 +72,7 @@ pub fn examine(
         let record = read(batch, &[&key_fields, &data_fields])?;
         let plans = [plan(&record, &key_fields), plan(&record, &data_fields)];
         let hasher = Hasher::new(Keying::new(key));
-        let signing = Signing { fields: &record.fields, plans: &plans, hasher: &hasher };
+        let signing = Signing { fields: &record.fields, plans: &plans, hasher: &hasher, wide: true };
         let held = lookup.get();
         let tells = plans[0].fields.iter().all(|field| plans[1].fields.contains(field));
         let rows = record.rows;

@@ -2,6 +2,8 @@
 
 mod cbor;
 mod cell;
+#[cfg(target_arch = "x86_64")]
+mod cell_wide;
 mod checksum;
 mod examine;
 mod exchange;
@@ -23,6 +25,8 @@ mod sha_wide;
 mod side_by_side;
 mod sign;
 mod slots;
+#[cfg(target_arch = "x86_64")]
+mod slots_wide;
 mod source;
 mod spare;
 mod text;
@@ -46,7 +50,7 @@ mod native {
     #[pymodule_export]
     use super::parquet::ParquetReader;
     #[pymodule_export]
-    use super::sign::{sign, sign2};
+    use super::sign::{_sign_plain, sign, sign2};
 
     #[pymodule_export]
     #[allow(non_upper_case_globals, reason = "the name that Python sees")]

@@ -78,6 +78,8 @@ pub struct Signing<'a> {
     pub fields: &'a [Field],
     pub plans: &'a [Plan],
     pub hasher: &'a Hasher,
+    /// Whether to encode eight values at a time where the processor can.
+    pub wide: bool,
 }
 
 impl Signing<'_> {
@@ -91,6 +93,7 @@ impl Signing<'_> {
             Kind::Strings(strings) => !strings.all_valid(rows.clone()),
             _ => false,
         }));
+        worker.slots.choose(self.wide);
         let mut first = rows.start;
         while first < rows.end {
             let mut bad = Vec::new();

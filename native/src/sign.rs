@@ -13,7 +13,7 @@ use crate::cbor::push_text;
 use crate::exchange::{export, import};
 use crate::pool::pool;
 use crate::rows::{Bad, Field, Plan, Signing, Worker};
-use crate::sha::{Digest, Hasher, Keying};
+use crate::sha::{Digest, Hasher, Keying, Way};
 use crate::slots::Name;
 use crate::tree::build;
 
@@ -74,11 +74,10 @@ fn sign_all(
     py: Python<'_>,
     record: &Record,
     plans: &[Plan],
-    key: Option<&[u8]>,
+    (hasher, wide): (&Hasher, bool),
 ) -> PyResult<(Vec<Vec<Digest>>, Vec<Bad>)> {
     let pool = if record.rows > TASK { Some(pool().map_err(PyRuntimeError::new_err)?) } else { None };
-    let hasher = Hasher::new(Keying::new(key));
-    let signing = Signing { fields: &record.fields, plans, hasher: &hasher };
+    let signing = Signing { fields: &record.fields, plans, hasher, wide };
     Ok(py.detach(|| {
         let mut out: Vec<Vec<Digest>> = plans.iter().map(|_| vec![[0; 32]; record.rows]).collect();
         // A task is a range of rows and its part of each plan's signatures.
@@ -150,10 +149,31 @@ pub fn sign<'py>(
     fields: Vec<String>,
     key: Option<&[u8]>,
 ) -> PyResult<(Bound<'py, PyAny>, Vec<Unsignable>)> {
+    sign_once(py, batch, &fields, (&Hasher::new(Keying::new(key)), true))
+}
+
+/// The same in the instructions that all processors of this kind have, for comparison.
+#[pyfunction]
+#[pyo3(signature = (batch, fields, key=None))]
+pub fn _sign_plain<'py>(
+    py: Python<'py>,
+    batch: &Bound<'py, PyAny>,
+    fields: Vec<String>,
+    key: Option<&[u8]>,
+) -> PyResult<(Bound<'py, PyAny>, Vec<Unsignable>)> {
+    sign_once(py, batch, &fields, (&Hasher::by(Way::Plain, Keying::new(key)), false))
+}
+
+fn sign_once<'py>(
+    py: Python<'py>,
+    batch: &Bound<'py, PyAny>,
+    fields: &[String],
+    by: (&Hasher, bool),
+) -> PyResult<(Bound<'py, PyAny>, Vec<Unsignable>)> {
     let (record, plans, (mut digests, bad)) = guarded(|| {
-        let record = read(batch, &[&fields])?;
-        let plans = [plan(&record, &fields)];
-        let signed = sign_all(py, &record, &plans, key)?;
+        let record = read(batch, &[fields])?;
+        let plans = [plan(&record, fields)];
+        let signed = sign_all(py, &record, &plans, by)?;
         Ok((record, plans, signed))
     })?;
     let digests = digests.swap_remove(0);
@@ -172,7 +192,7 @@ pub fn sign2<'py>(
     let (record, plans, (mut digests, bad)) = guarded(|| {
         let record = read(batch, &[&key_fields, &data_fields])?;
         let plans = [plan(&record, &key_fields), plan(&record, &data_fields)];
-        let signed = sign_all(py, &record, &plans, key)?;
+        let signed = sign_all(py, &record, &plans, (&Hasher::new(Keying::new(key)), true))?;
         Ok((record, plans, signed))
     })?;
     let data = signatures(py, digests.swap_remove(1), &bad, &plans[1])?;

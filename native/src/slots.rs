@@ -3,7 +3,7 @@
 
 use arrow_buffer::NullBuffer;
 
-use crate::present::present;
+use crate::present::{GROUP, present};
 use crate::sha::{Block, PADDING_ROOM};
 
 /// Short values are copied as one block of this size, whatever their length: cheaper than a call.
@@ -28,8 +28,13 @@ impl Name {
         (self.chunks.len() * 16).max(self.length + value)
     }
 
+    /// The name in chunks, zeros behind it, and its length.
+    pub fn parts(&self) -> (&[[u8; 16]], usize) {
+        (&self.chunks, self.length)
+    }
+
     #[inline(always)]
-    fn put(&self, bytes: &mut [u8], at: usize) -> usize {
+    pub fn put(&self, bytes: &mut [u8], at: usize) -> usize {
         let mut to = at;
         for chunk in &self.chunks {
             bytes[to..to + 16].copy_from_slice(chunk);
@@ -83,15 +88,72 @@ impl Sizes {
     }
 }
 
+/// Whether the processor has the instructions that encode eight values at a time.
+fn processor_has_kernels() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::is_x86_feature_detected as has;
+        has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
+}
+
+/// Where each row's message goes on, or what is made ready for it. On cache lines of their own, so that
+/// those of several rows are read and written at once.
+#[repr(align(64))]
+pub struct ByRow<T>(pub [T; GROUP]);
+
+impl<T: Copy + Default> Default for ByRow<T> {
+    fn default() -> Self {
+        Self([T::default(); GROUP])
+    }
+}
+
+/// Values that are encoded, but not written yet.
+#[derive(Default)]
+pub struct Staged {
+    pub values: ByRow<u128>,
+    pub places: ByRow<usize>,
+    /// Where texts go, behind what is made ready.
+    pub texts: ByRow<usize>,
+}
+
 /// The slots of one group of rows; reused from group to group.
 #[derive(Default)]
 pub struct Slots {
     blocks: Vec<Block>,
     starts: Vec<usize>,
-    cursors: Vec<usize>,
+    cursors: ByRow<usize>,
+    staged: Staged,
+    rows: usize,
+    /// Whether eight values may be encoded at a time, in instructions that the processor has.
+    wide: bool,
 }
 
 impl Slots {
+    /// Encode eight values at a time from now on, which the processor has the instructions for, or one by one.
+    pub fn choose(&mut self, wide: bool) {
+        self.wide = wide && processor_has_kernels();
+    }
+
+    /// Whether eight of the batch's rows `first..` may be written at a time: none is null.
+    pub fn by_eight(&self, first: usize, nulls: Option<&NullBuffer>) -> bool {
+        self.wide && present(nulls, first, self.rows).is_none_or(|present| present.count() == self.rows)
+    }
+
+    /// The bytes of all slots, and where each row's message goes on.
+    pub fn cursors(&mut self) -> (&mut [u8], &mut [usize]) {
+        (self.blocks.as_flattened_mut(), &mut self.cursors.0[..self.rows])
+    }
+
+    /// The same, and memory for what is made ready.
+    pub fn staged(&mut self) -> (&mut [u8], &mut [usize], &mut Staged) {
+        (self.blocks.as_flattened_mut(), &mut self.cursors.0[..self.rows], &mut self.staged)
+    }
+
     /// Lay out a slot for each row that holds its bytes and the padding after them.
     pub fn arrange(&mut self, sizes: &Sizes) {
         self.starts.clear();
@@ -108,7 +170,8 @@ impl Slots {
         if self.blocks.len() * 64 < end {
             self.blocks.resize(end / 64, [0; 64]);
         }
-        self.cursors.clone_from(&self.starts);
+        self.rows = self.starts.len();
+        self.cursors.0[..self.rows].copy_from_slice(&self.starts);
     }
 
     pub fn blocks(&self) -> &[Block] {
@@ -117,22 +180,33 @@ impl Slots {
 
     /// The bytes of all slots, and where each row's message starts and ends.
     pub fn messages(&mut self) -> (&mut [u8], &[usize], &[usize]) {
-        (self.blocks.as_flattened_mut(), &self.starts, &self.cursors)
+        (self.blocks.as_flattened_mut(), &self.starts, &self.cursors.0[..self.rows])
     }
 
     /// Write at the cursor of each row, in the rows' order: `put(row, bytes, at)` gives the new cursor.
     #[inline(always)]
     pub fn each(&mut self, mut put: impl FnMut(usize, &mut [u8], usize) -> usize) {
-        let bytes = self.blocks.as_flattened_mut();
-        for (row, cursor) in self.cursors.iter_mut().enumerate() {
+        let (bytes, cursors) = self.cursors();
+        for (row, cursor) in cursors.iter_mut().enumerate() {
             *cursor = put(row, bytes, *cursor);
+        }
+    }
+
+    /// Write a name and a value for each row of the group from `done` on; none of the batch's rows `first..`
+    /// is null.
+    #[inline(always)]
+    pub fn fill_from(&mut self, done: usize, first: usize, name: &Name, values: &impl Put) {
+        let (bytes, cursors) = self.cursors();
+        for (row, cursor) in cursors.iter_mut().enumerate().skip(done) {
+            let at = name.put(bytes, *cursor);
+            *cursor = values.put(first + row, bytes, at);
         }
     }
 
     /// Write a name and a value for each of the batch's rows `first..` that has one.
     #[inline(always)]
     pub fn fill(&mut self, first: usize, name: &Name, nulls: Option<&NullBuffer>, values: &impl Put) {
-        match (present(nulls, first, self.cursors.len()), name.chunks.as_slice()) {
+        match (present(nulls, first, self.rows), name.chunks.as_slice()) {
             // Nearly all columns: a short name, kept in a register.
             (None, [chunk]) => {
                 let (chunk, length) = (*chunk, name.length);
@@ -146,10 +220,10 @@ impl Slots {
                 values.put(first + row, bytes, at)
             }),
             (Some(rows), _) => {
-                let bytes = self.blocks.as_flattened_mut();
+                let (bytes, cursors) = self.cursors();
                 for row in rows {
-                    let at = name.put(bytes, self.cursors[row]);
-                    self.cursors[row] = values.put(first + row, bytes, at);
+                    let at = name.put(bytes, cursors[row]);
+                    cursors[row] = values.put(first + row, bytes, at);
                 }
             }
         }

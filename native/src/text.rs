@@ -8,6 +8,8 @@ use arrow_buffer::{ArrowNativeType, Buffer, NullBuffer, ScalarBuffer};
 use crate::cbor::{BYTES, HEAD_ROOM, NULL, SHORT_HEAD, TEXT, push_head, put_head, put_short_head};
 use crate::present::present;
 use crate::slots::{Name, Put, SHORT, Sizes, Slots, copy, copy_room};
+#[cfg(target_arch = "x86_64")]
+use crate::slots_wide::{Places, Texts, fill_texts};
 
 pub const INVALID_UTF8: &str = "the text is not valid UTF-8; mend the text, or read it with its own encoding";
 
@@ -77,6 +79,16 @@ pub trait Layout: Send + Sync {
 
     /// Whether all texts of `rows`, those under nulls included, are surely valid UTF-8.
     fn all_valid(&self, rows: Range<usize>) -> bool;
+
+    /// Write the texts of a group eight at a time, with heads of type `major`, and give how many rows
+    /// are written.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instructions of the kernels.
+    unsafe fn fill_by_eight(&self, _first: usize, _name: &Name, _slots: &mut Slots, _major: u8) -> usize {
+        0
+    }
 }
 
 /// Offsets into one buffer.
@@ -140,6 +152,30 @@ impl<O: ArrowNativeType> Layout for Offsets<O> {
         let starts_inside =
             |at: &O| self.values.get(at.as_usize()).is_some_and(|byte| (0x80..0xc0).contains(byte));
         std::str::from_utf8(all).is_ok() && !ends[..ends.len() - 1].iter().any(starts_inside)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn fill_by_eight(&self, first: usize, name: &Name, slots: &mut Slots, major: u8) -> usize {
+        // SAFETY: as the caller says.
+        unsafe { fill_texts(first, name, slots, self, major) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<O: ArrowNativeType> Texts for Offsets<O> {
+    fn values(&self) -> &[u8] {
+        &self.values
+    }
+
+    #[inline(always)]
+    fn begin(&self, row: usize) -> usize {
+        self.offsets[row].as_usize()
+    }
+
+    #[inline(always)]
+    fn begins(&self, row: usize) -> Places {
+        let offsets: &[O; 8] = self.offsets[row..row + 8].try_into().expect("its length");
+        offsets.map(|at| at.as_usize())
     }
 }
 
@@ -228,6 +264,20 @@ impl<L: Layout> Strings for Column<L> {
     }
 
     fn fill(&self, first: usize, name: &Name, nulls: Option<&NullBuffer>, slots: &mut Slots) {
+        let major = match self.content {
+            Content::Text => Some(TEXT),
+            Content::Bytes => Some(BYTES),
+            Content::Encoded => None,
+        };
+        if let Some(major) = major
+            && slots.by_eight(first, nulls)
+        {
+            // SAFETY: slots go by eight only where the processor has the instructions.
+            let done = unsafe { self.layout.fill_by_eight(first, name, slots, major) };
+            if done > 0 {
+                return slots.fill_from(done, first, name, self);
+            }
+        }
         slots.fill(first, name, nulls, self);
     }
 

@@ -36,6 +36,11 @@ def sign(
     ValueError for a field whose type has no signature, or that occurs twice.
     """
 
+def _sign_plain(
+    batch: pa.RecordBatch, fields: Sequence[str], key: bytes | None = None
+) -> tuple[pa.FixedSizeBinaryArray, list[tuple[int, str, str]]]:
+    """Give what `sign` gives in the instructions that every processor of this kind has, for comparison."""
+
 def sign2(
     batch: pa.RecordBatch, key_fields: Sequence[str], data_fields: Sequence[str], key: bytes | None = None
 ) -> tuple[pa.FixedSizeBinaryArray, pa.FixedSizeBinaryArray, list[tuple[int, str, str]]]:

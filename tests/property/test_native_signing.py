@@ -79,6 +79,7 @@ def test_many_rows_are_signed_like_by_python(made: list[Any], data: Any) -> None
     signed = sign(batch, names)
     assert signed.unsignable == []
     assert signed.signatures.equals(arrow.sign(batch, names).signatures)
+    assert native._sign_plain(batch, names)[0].equals(signed.signatures)
 
 
 def test_names_that_end_inside_for_c_are_signed_whole() -> None:

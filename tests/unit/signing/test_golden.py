@@ -71,6 +71,22 @@ def test_every_signer_gives_it(signer: Signer, golden: dict[str, Any]) -> None:
     assert [item.hex() for item in signed.signatures.to_pylist()] == [golden["digest"]]
 
 
+@pytest.mark.parametrize("golden", [golden for golden in GOLDEN if golden["arrow"]], ids=described)
+def test_every_signer_gives_it_in_many_rows(signer: Signer, golden: dict[str, Any]) -> None:
+    value = value_of(golden["arrow"])
+    assert len(value) == 1
+    try:
+        values = pa.concat_arrays([value] * 20)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        values = pa.chunked_array([value] * 20)
+    digests = [
+        item.hex()
+        for batch in pa.table({"value": values}).to_batches()
+        for item in signer(batch, ["value"]).signatures.to_pylist()
+    ]
+    assert digests == [golden["digest"]] * 20
+
+
 def test_every_arrow_type_with_a_signature_has_a_golden_one() -> None:
     kinds = {
         str(value_of(golden["arrow"]).type).partition("[")[0].partition("<")[0]
