@@ -120,7 +120,7 @@ class Writing(msgspec.Struct):
     def _put(self, values: Values, *, new: bool) -> None:
         """Write whole rows over those that are there, and insert the others."""
         columns, arrays = self.columns(list(values)), list(values.values())
-        if self.connection.upsert(self.shape, columns, arrays, len(self.key)):
+        if self.connection.upsert(self.located, self.shape, columns, arrays, len(self.key)):
             return
         if new and self.direct and self.dialect.direct and self._unique:
             self.direct = self._append_directly(values)

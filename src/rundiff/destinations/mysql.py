@@ -264,7 +264,12 @@ class MysqlConnection:
         self._insert(f"{table} ({', '.join(quote(column.name) for column in columns)})", columns, arrays)
 
     def upsert(
-        self, shape: TableShape, columns: Sequence[Column], arrays: Sequence[pa.Array], key_width: int
+        self,
+        table: str,
+        shape: TableShape,
+        columns: Sequence[Column],
+        arrays: Sequence[pa.Array],
+        key_width: int,
     ) -> bool:
         """Give False: ON DUPLICATE KEY heeds any unique index, and would write over the rows of others."""
         return False

@@ -278,7 +278,12 @@ class PostgresqlConnection:
         self._copy(f"{table} ({', '.join(quote(column.name) for column in columns)})", columns, arrays)
 
     def upsert(
-        self, shape: TableShape, columns: Sequence[Column], arrays: Sequence[pa.Array], key_width: int
+        self,
+        table: str,
+        shape: TableShape,
+        columns: Sequence[Column],
+        arrays: Sequence[pa.Array],
+        key_width: int,
     ) -> bool:
         """Give False: rows go by COPY, straight or through the stage."""
         return False

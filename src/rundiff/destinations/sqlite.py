@@ -278,7 +278,12 @@ class SqliteConnection:
         )
 
     def upsert(
-        self, shape: TableShape, columns: Sequence[Column], arrays: Sequence[pa.Array], key_width: int
+        self,
+        table: str,
+        shape: TableShape,
+        columns: Sequence[Column],
+        arrays: Sequence[pa.Array],
+        key_width: int,
     ) -> bool:
         """Upsert row by row (https://www.sqlite.org/lang_upsert.html), which spares the stage.
 
@@ -296,7 +301,7 @@ class SqliteConnection:
         sets = ", ".join(f"{name} = excluded.{name}" for name in names[key_width:])
         action = f"UPDATE SET {sets}" if sets else "NOTHING"
         self._insert(
-            f"INSERT INTO {self.locate(TableName(shape.name))} ({', '.join(names)}) "
+            f"INSERT INTO {table} ({', '.join(names)}) "
             f"VALUES ({', '.join('?' * len(names))}) "
             f"ON CONFLICT ({', '.join(names[:key_width])}) DO {action}",
             [storable(array, column) for array, column in zip(arrays, columns, strict=True)],

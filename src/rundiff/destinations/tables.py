@@ -200,9 +200,16 @@ class Connection(Protocol):
         """Insert rows into a table, given by its quoted name, within a transaction."""
 
     def upsert(
-        self, shape: TableShape, columns: Sequence[Column], arrays: Sequence[pa.Array], key_width: int
+        self,
+        table: str,
+        shape: TableShape,
+        columns: Sequence[Column],
+        arrays: Sequence[pa.Array],
+        key_width: int,
     ) -> bool:
         """Write rows straight into a table, the key columns first, where that is faster than staging.
+
+        `table` is its quoted name, as in `append`.
 
         Gives False, and has written nothing, where the table or the database does not allow it.
         """

@@ -224,6 +224,32 @@ def test_generated_columns_and_duplicates_of_others_stay(destination: Destinatio
     ]
 
 
+def test_of_duplicates_without_columns_of_others_one_stays(destination: Destination, path: Path) -> None:
+    run(
+        path,
+        "CREATE TABLE people (id DECIMAL(20, 2), c0 VARCHAR, doubled BIGINT GENERATED ALWAYS AS (id * 2))",
+        "INSERT INTO people (id, c0) VALUES (1, 'a'), (1, 'b'), (2, 'c')",
+    )
+    destination.claim(TARGET, START)
+    destination.deliver(TARGET, change_batch([{"id": 1, "c0": "x"}, {"id": 3, "c0": "y"}], "update"), START)
+    destination.close()
+    assert run(path, "SELECT * FROM people ORDER BY ALL") == [(1, "x", 2), (2, "c", 4), (3, "y", 6)]
+
+
+def test_a_table_that_changes_meanwhile_is_read_anew(destination: Destination, path: Path) -> None:
+    deliver(destination, pa.table({"id": [1, 2], "v": ["a", "b"]}))
+    with duckdb.connect(str(path)) as other:  # of this process: DuckDB lets no other one in
+        other.execute("ALTER TABLE people ADD COLUMN note VARCHAR")
+        other.execute("UPDATE people SET note = 'kept'")
+        other.execute("CREATE UNIQUE INDEX one ON people (id)")
+    destination.prepare(TARGET, pa.schema({"id": pa.int64(), "v": pa.string()}))
+    destination.deliver(
+        TARGET, change_batch([{"id": 2, "v": "c"}], "update", first=3), Position(run=1, sequence=2)
+    )
+    destination.close()
+    assert run(path, "SELECT * FROM people ORDER BY id") == [(1, "a", "kept"), (2, "c", "kept")]
+
+
 def test_a_file_that_another_process_holds(destination: Destination, path: Path) -> None:
     run(path, "SELECT 1")
     code = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
