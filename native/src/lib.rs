@@ -7,6 +7,7 @@ mod cell_wide;
 mod checksum;
 mod examine;
 mod exchange;
+mod joined;
 mod levels;
 mod limit;
 mod log;
@@ -41,6 +42,8 @@ mod native {
     use super::checksum::checksums;
     #[pymodule_export]
     use super::examine::{Examined, Seen, examine};
+    #[pymodule_export]
+    use super::joined::JoinedParquet;
     #[pymodule_export]
     use super::limit::_sha256_limit;
     #[pymodule_export]

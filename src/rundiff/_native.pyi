@@ -134,6 +134,22 @@ class Seen:
         """Records that were not kept and repeat another such record of their key."""
 
 @final
+class JoinedParquet:
+    """A Parquet file that is put together of others, all of one schema, whose pages stay as they are."""
+
+    def append(self, file: bytes) -> bytes:
+        """Take over the row groups of a whole file, and give the bytes to be written next.
+
+        The first file says what the schema and its metadata are. Raises `ValueError` where a file can't be read.
+        """
+
+    def end(self) -> bytes:
+        """Give the footer, the last bytes of the file; nothing can follow.
+
+        Raises `ValueError` if nothing was appended.
+        """
+
+@final
 class ParquetReader:
     """The records of a Parquet file in order, as struct arrays of `rows` rows at most.
 

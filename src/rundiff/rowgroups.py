@@ -1,151 +1,123 @@
-"""Parquet files whose row groups are encoded side by side.
+"""Parquet files that are encoded beside the work of who writes them, with the native core on all cores.
 
-Arrow encodes a file on one core. Here each row group becomes a file of its own in memory, several at a time; their
-bodies are then written one after the other, under one footer. Readers see a file like any other. A column that stands
-in another file as it is to be can be copied from there, pages and all.
+Arrow encodes a file on one core, and the native core puts files together without touching their pages: so each row
+group becomes a file of its own in memory, several at a time. Without the native core, one thread lets Arrow write one
+row group after the other. Readers see a file like any other.
+
+The core (`parquet` 60) declares that floating-point numbers are in IEEE 754's total order, which not every reader
+knows: those pass over the least and greatest values of such columns. So files that have them are left to Arrow.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, BinaryIO
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import msgspec
 import pyarrow as pa
 
-from rundiff.footers import (
-    Chunk,
-    Fields,
-    Footer,
-    body_and_footer,
-    chunks,
-    joined_footer,
-    read_footer,
-    rows_of,
-    with_column,
-)
+from rundiff.signing import signer_name
 
-__all__ = ["GROUP_BYTES", "RowGroup", "RowGroups"]
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+__all__ = ["GROUP_BYTES", "RowGroups"]
 
 GROUP_BYTES = 32 << 20
 """Of a batch with more values than this, row groups have about as much."""
 
 
-# Compressions that every reader of Parquet knows: none, Snappy, gzip, Zstandard.
-_KNOWN_CODECS = (0, 1, 2, 6)
-
-
-class RowGroup(msgspec.Struct, frozen=True):
-    """A row group of a file."""
-
-    path: Path
-    number: int
-
-
 class RowGroups:
     """A Parquet file that is written into a stream; `options` are those of `pyarrow.parquet.ParquetWriter`.
 
-    The stream is not closed.
+    The stream is not closed, and nothing else may be done to it before `end` or `abandon`. An error of one row group
+    may be raised by a later call; after it, the file can only be abandoned.
     """
 
     def __init__(self, stream: BinaryIO, schema: pa.Schema, options: Mapping[str, Any]) -> None:
         self._stream = stream
         self._schema = schema
-        self._options = dict(options)
-        self._frame: Footer | None = None
-        """What the file says of itself but for its row groups."""
-        self._groups: list[Fields] = []
-        self._end = 0
-        self._other: tuple[Path, Footer] | None = None
-        """The file that columns were copied from last."""
-        self._buffer = bytearray()
+        self._options = options
+        self._under_way: deque[Future[bytes]] = deque()
+        self._writer: pq.ParquetWriter | None = None
+        self._joined: Any = None
+        self._begun = False
+        threads = 1
+        if signer_name() == "native" and not (
+            options.get("write_statistics", True) is True and _has_floats(schema)
+        ):
+            from rundiff import _native
+
+            self._joined = _native.JoinedParquet()
+            threads = os.cpu_count() or 1
+        self._at_once = threads + 1
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="rundiff-parquet")
 
     def write(self, rows: pa.Table, most: int) -> None:
-        """Append rows as row groups of at most `most` rows; after an error of Arrow's the file has none of them."""
-        count = max(-(-rows.num_rows // most), -(-rows.nbytes // GROUP_BYTES))
-        step = max(1, -(-rows.num_rows // max(1, count)))
-        parts = [rows.slice(start, step) for start in range(0, rows.num_rows, step)]
-        # What was written before an error stays in the stream as bytes that no footer names.
-        if len(parts) == 1:
-            groups = self._append(self._encoded(parts[0], self._schema))
-        else:
-            with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="rundiff-parquet") as pool:
-                files = deque(pool.submit(self._encoded, part, self._schema) for part in parts)
-                groups = []
-                while files:
-                    groups += self._append(files.popleft().result())
-        self._groups += groups
-
-    def write_with(self, rows: pa.Table, column: str, there: RowGroup) -> bool:
-        """Append rows as one row group, one column of which is copied from a row group with the same rows.
-
-        False, and nothing is written, if the column is not stored there as it would be here.
-        """
-        self._begin()
-        assert self._frame is not None  # noqa: S101 -- begun above
-        with there.path.open("rb") as file:
-            if self._other is None or self._other[0] != there.path:
-                self._other = (there.path, read_footer(file))
-            other = self._other[1]
-            group = other.groups[there.number]
-            wanted, stored = self._frame.leaves(column), other.leaves(column)
-            if wanted is None or stored is None or wanted.elements != stored.elements:
-                return False
-            parts = chunks(group, stored)
-            if rows_of(group) != rows.num_rows or any(part.codec not in _KNOWN_CODECS for part in parts):
-                return False
-            others = rows.drop_columns([column])
-            schema = self._schema.remove(self._schema.get_field_index(column))
-            [made] = self._append(self._encoded(others, schema))
-            self._groups.append(with_column(made, [self._copied(file, part) for part in parts], wanted.first))
-        return True
-
-    def _copied(self, file: BinaryIO, part: Chunk) -> Fields:
-        if len(self._buffer) < part.size:
-            self._buffer = bytearray(part.size)
-        with memoryview(self._buffer)[: part.size] as pages:
-            file.seek(part.start)
-            if file.readinto(pages) != part.size:  # type: ignore[attr-defined]  # files that are read have it
-                raise OSError(f"{file.name} is shorter than it says")
-            self._stream.write(pages)
-        column = part.at(self._end)
-        self._end += part.size
-        return column
+        """Append rows as row groups of at most `most` rows."""
+        for part in _parts(rows, most):
+            if len(self._under_way) == self._at_once:
+                self._take()
+            self._under_way.append(self._threads.submit(self._encoded, part))
 
     def end(self) -> None:
-        """Write the footer."""
-        self._begin()
-        assert self._frame is not None  # noqa: S101 -- begun above
-        self._stream.write(joined_footer(self._frame, self._groups))
+        """Write what is under way, and the footer."""
+        try:
+            while self._under_way:
+                self._take()
+            if self._begun:
+                self._stream.write(self._joined.end())
+            else:
+                self._arrows_writer().close()
+        finally:
+            self.abandon()
 
-    def _begin(self) -> None:
-        if self._frame is not None:
-            return
-        with memoryview(self._encoded(None, self._schema)).cast("B") as empty:
-            body, self._frame = body_and_footer(empty)
-            with body:
-                self._stream.write(empty[:4])
-        self._end = 4
+    def abandon(self) -> None:
+        """Stop. A file that was not ended has no footer: nobody takes it for a whole one."""
+        self._threads.shutdown(cancel_futures=True)
+        self._under_way.clear()
 
-    def _encoded(self, rows: pa.Table | None, schema: pa.Schema) -> pa.Buffer:
+    def _take(self) -> None:
+        file = self._under_way.popleft().result()
+        if self._joined is not None:
+            self._stream.write(self._joined.append(file))
+            self._begun = True
+
+    def _encoded(self, rows: pa.Table) -> bytes:
         import pyarrow.parquet as pq
 
+        if self._joined is None:
+            self._arrows_writer().write_table(rows, row_group_size=rows.num_rows)
+            return b""
         sink = pa.BufferOutputStream()
-        with pq.ParquetWriter(sink, schema, **self._options) as writer:
-            if rows is not None:
-                writer.write_table(rows, row_group_size=rows.num_rows)
-        return sink.getvalue()
+        with pq.ParquetWriter(sink, self._schema, **self._options) as writer:
+            writer.write_table(rows, row_group_size=rows.num_rows)
+        return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]  # pyarrow is untyped
 
-    def _append(self, file: pa.Buffer) -> list[Fields]:
-        self._begin()
-        with memoryview(file).cast("B") as whole:
-            body, footer = body_and_footer(whole)
-            with body:
-                self._stream.write(body)
-                moved = footer.moved(self._end - 4)
-                self._end += len(body)
-            return moved
+    def _arrows_writer(self) -> pq.ParquetWriter:
+        import pyarrow.parquet as pq
+
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._stream, self._schema, **self._options)
+        return self._writer
+
+
+def _has_floats(kind: pa.DataType | pa.Schema) -> bool:
+    types = [field.type for field in kind] if isinstance(kind, pa.Schema) else _members(kind)
+    return any(pa.types.is_floating(each) or _has_floats(each) for each in types)
+
+
+def _members(kind: pa.DataType) -> list[pa.DataType]:
+    if isinstance(kind, pa.BaseExtensionType):
+        return [kind.storage_type]
+    return [kind.field(at).type for at in range(kind.num_fields)]
+
+
+def _parts(rows: pa.Table, most: int) -> Iterator[pa.Table]:
+    """Cut rows into parts of about the same length, none longer than `most` or than some `GROUP_BYTES`."""
+    count = max(1, -(-rows.num_rows // most), -(-rows.nbytes // GROUP_BYTES))
+    step = max(1, -(-rows.num_rows // count))
+    for start in range(0, rows.num_rows, step):
+        yield rows.slice(start, step)

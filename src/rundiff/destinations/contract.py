@@ -43,7 +43,6 @@ import msgspec
 import pyarrow as pa
 
 from rundiff.model import Action
-from rundiff.rowgroups import RowGroup
 
 __all__ = [
     "Capabilities",
@@ -77,8 +76,6 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Keeps `Readable`, too: tells what it holds."""
     renames: bool = False
     """Keeps `Renaming`, too: has columns that can get other names."""
-    copies_row_groups: bool = False
-    """Is given batches of long records as they stand in a file, where they may be copied from (`row_group`)."""
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,8 +136,6 @@ class ChangeBatch(msgspec.Struct, frozen=True, kw_only=True):
     records: pa.RecordBatch
     sealed_at: datetime | None = None
     """When the run was sealed (UTC): the same on every repeat of the batch. None where it is not known."""
-    row_group: RowGroup | None = None
-    """A row group of a Parquet file that has these records, no more and no less, in columns of the same names."""
 
     @property
     def last_sequence(self) -> int:
@@ -155,7 +150,6 @@ class ChangeBatch(msgspec.Struct, frozen=True, kw_only=True):
             action=self.action,
             records=self.records.slice(offset, length),
             sealed_at=self.sealed_at,
-            row_group=self.row_group if offset == 0 and length >= self.records.num_rows else None,
         )
 
 

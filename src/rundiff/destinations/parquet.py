@@ -54,10 +54,7 @@ class _ParquetFile:
             repeating = ["sync", "run", "action", *_repeating(rows)]
             options = {"compression": "zstd", "use_dictionary": repeating}
             self._groups = RowGroups(self._stream, self._schema, options)
-        rows = rows.cast(self._schema)
-        there = batch.row_group
-        if there is None or not self._groups.write_with(rows, "data", there):
-            self._groups.write(rows, _ROW_GROUP)
+        self._groups.write(rows.cast(self._schema), _ROW_GROUP)
 
     def end(self) -> None:
         """Write the footer."""
@@ -146,6 +143,5 @@ PARQUET = RunFormat(
     check=check_kinds,
     begin=_ParquetFile,
     owner=_owner,
-    copies_row_groups=True,
 )
 """Parquet, compressed by zstd."""

@@ -53,8 +53,6 @@ class RunFormat(msgspec.Struct, frozen=True, kw_only=True):
     """Begins the content of a file whose `data` is of this type."""
     owner: Callable[[Path], str | None]
     """Reads the sync_id of a file's first change; None if no sync wrote it."""
-    copies_row_groups: bool = False
-    """Whether the format is Parquet, too, so that values may be copied as they are stored."""
 
 
 class WholeRuns(ABC):
@@ -72,7 +70,7 @@ class WholeRuns(ABC):
     @property
     def capabilities(self) -> Capabilities:
         """Files show a run at once, so a broken delivery is repeated whole."""
-        return replace(_CAPABILITIES, copies_row_groups=self._format.copies_row_groups)
+        return _CAPABILITIES
 
     @property
     @abstractmethod

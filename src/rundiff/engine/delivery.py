@@ -124,9 +124,7 @@ class Delivery:
         }
         after = start.sequence if start.run == self.run else 0
         size = min(self.batch_size, can.batch_records or self.batch_size)
-        batches = change_batches(
-            self.folder, self.run, self.sealed, size, after, by_group=can.copies_row_groups
-        )
+        batches = change_batches(self.folder, self.run, self.sealed, size, after)
         for batch in ahead(part for whole in batches for part in _bounded(whole)):
             self._deliver(replace(batch, sealed_at=self.sealed.at))
             self._acknowledge()

@@ -24,7 +24,7 @@ from rundiff.database.logs import LogFormat
 from rundiff.destinations.contract import ChangeBatch
 from rundiff.errors import StorageError
 from rundiff.model import Action
-from rundiff.rowgroups import GROUP_BYTES, RowGroup, RowGroups
+from rundiff.rowgroups import RowGroups
 
 __all__ = [
     "BATCH_BYTES",
@@ -45,8 +45,6 @@ DELETES, UPDATES, CREATES = "deletes.parquet", "updates.parquet", "creates.parqu
 FILES = (DELETES, UPDATES, CREATES)
 ROW_GROUP = 1 << 17
 _SAMPLE = 4096
-_LONG = 512
-"""Bytes of a record that count as long: as text it is what most of the time goes into."""
 BATCH_BYTES = 128 << 20
 """Some bytes that a batch for a destination has at most."""
 
@@ -91,6 +89,8 @@ class LogWriter:
                 self._groups.end()
         finally:
             self._thread.shutdown(cancel_futures=True)
+            if self._groups is not None:
+                self._groups.abandon()
             if self._file is not None:
                 self._file.close()
 
@@ -124,19 +124,17 @@ def _compression(batch: pa.RecordBatch, repeating: list[str]) -> str | dict[str,
     """Choose the columns to compress: those that become half as long or shorter, as a sample shows.
 
     To take a few values out of a column that is not compressed takes a small part of the time, and signatures,
-    times and fractions hardly become shorter. In a log of less than a row group none of this matters. Long records
-    get what files of changes have, too, so that they are compressed once.
+    times and fractions hardly become shorter. In a log of less than a row group none of this matters.
     """
-    codec = "zstd" if batch.nbytes >= _LONG * batch.num_rows else "lz4"
-    if batch.num_rows < ROW_GROUP and batch.nbytes < GROUP_BYTES:
-        return codec
+    if batch.num_rows < ROW_GROUP:
+        return "lz4"
     sample = pa.BufferOutputStream()
     with pq.ParquetWriter(sample, batch.schema, compression="lz4", use_dictionary=repeating) as writer:
         writer.write_batch(batch.slice(0, _SAMPLE))
     group = pq.read_metadata(pa.BufferReader(sample.getvalue())).row_group(0)
     columns = [group.column(number) for number in range(group.num_columns)]
     return {
-        column.path_in_schema: codec
+        column.path_in_schema: "lz4"
         if 2 * column.total_compressed_size <= column.total_uncompressed_size
         else "none"
         for column in columns
@@ -183,12 +181,12 @@ def _json_text(array: pa.Array) -> pa.Array:
 
 
 def change_batches(
-    folder: Path, run: int, sealed: Sealed, size: int, after: int = 0, *, by_group: bool = False
+    folder: Path, run: int, sealed: Sealed, size: int, after: int = 0
 ) -> Iterator[ChangeBatch]:
     """Read a run's log in the order of its sequences, from the one after `after`.
 
     All batches have `size` records but the last of each action, and but those that more would make longer than
-    some `BATCH_BYTES`; with `by_group`, long records come by the row groups of their file instead.
+    some `BATCH_BYTES`.
     """
     offset = 0
     for name, rows, action in (
@@ -198,7 +196,7 @@ def change_batches(
     ):
         if rows and after < offset + rows:
             sequence = offset + 1
-            for batch, row_group in _parts(folder / name, size, by_group=by_group):
+            for batch in _of_size(read_log(folder / name, size), size):
                 last = sequence + batch.num_rows - 1
                 if last > after:
                     skip = max(0, after + 1 - sequence)
@@ -207,34 +205,11 @@ def change_batches(
                         first_sequence=sequence + skip,
                         action=action,
                         records=batch.slice(skip),
-                        row_group=None if skip else row_group,
                     )
                 sequence = last + 1
             if sequence != offset + rows + 1:
                 raise unreadable(folder / name, ValueError(f"{rows:,} records expected"))
         offset += rows
-
-
-def _parts(path: Path, size: int, *, by_group: bool) -> Iterator[tuple[pa.RecordBatch, RowGroup | None]]:
-    if by_group and _has_long_groups(path, size):
-        for number, batch in enumerate(read_log(path, size)):
-            yield batch, RowGroup(path, number)
-        return
-    for batch in _of_size(read_log(path, size), size):
-        yield batch, None
-
-
-def _has_long_groups(path: Path, size: int) -> bool:
-    """Say whether the row groups of a log hold long records, and no more than a batch may have."""
-    try:
-        metadata = pq.read_metadata(path)
-    except (OSError, pa.ArrowException) as error:
-        raise unreadable(path, error) from error
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    return all(
-        group.num_rows <= size and _LONG * group.num_rows <= group.total_byte_size <= BATCH_BYTES
-        for group in groups
-    )
 
 
 def _of_size(batches: Iterator[pa.RecordBatch], size: int) -> Iterator[pa.RecordBatch]:

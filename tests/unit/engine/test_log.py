@@ -14,7 +14,6 @@ from msgspec.structs import replace
 from rundiff.baseline.order import SIGNATURE
 from rundiff.engine import log
 from rundiff.engine.log import CREATES, DELETES, LogWriter, change_batches, log_schema
-from rundiff.rowgroups import RowGroup
 from rundiff.testing.databases import SEALED
 
 ID = pa.struct([("id", pa.int64())])
@@ -57,35 +56,6 @@ def test_batches_of_long_records_are_not_put_together(
     batches = list(change_batches(tmp_path, 1, sealed, 100))
     assert [batch.records.num_rows for batch in batches] == [6, 6]
     assert [(batch.first_sequence, ids(batch.records)[0]) for batch in batches] == [(1, 0), (7, 6)]
-
-
-def long_records(numbers: range) -> pa.RecordBatch:
-    short = records(numbers)
-    texts = pa.array([f"{number} " * 400 for number in numbers])
-    data = pa.StructArray.from_arrays([short.column("data").field("id"), texts], names=["id", "text"])
-    columns = {name: short.column(name) for name in short.schema.names} | {"data": data}
-    return pa.RecordBatch.from_arrays(list(columns.values()), schema=log_schema(ID, data.type))
-
-
-def test_long_records_come_by_row_groups_to_who_copies_them(tmp_path: Path) -> None:
-    with LogWriter(tmp_path / DELETES) as writer:
-        writer.write(records(range(3)))
-    with LogWriter(tmp_path / CREATES) as writer:
-        for start in (3, 10, 14):
-            writer.write(long_records(range(start, start + 4)))
-    sealed = replace(SEALED, deletes=3, updates=0, creates=12, new_action="insert")
-    groups = [RowGroup(tmp_path / CREATES, number) for number in range(3)]
-    for after, first in ((0, groups[0]), (4, None), (7, groups[1])):
-        batches = list(change_batches(tmp_path, 1, sealed, 100, after, by_group=True))
-        long = [batch for batch in batches if batch.first_sequence > 3]
-        assert [batch.row_group for batch in long] == [first, *groups[groups.index(first or groups[0]) + 1 :]]
-        assert all(batch.row_group is None for batch in batches if batch.first_sequence <= 3)
-        read = [id_ for batch in batches for id_ in ids(batch.records)]
-        assert read == [*range(7), *range(10, 18)][after:]
-    assert [batch.row_group for batch in change_batches(tmp_path, 1, sealed, 100)] == [None, None]
-    # No batch is longer than it may be.
-    few = list(change_batches(tmp_path, 1, sealed, 3, by_group=True))
-    assert [batch.records.num_rows for batch in few] == [3, 3, 3, 3, 3]
 
 
 def test_of_a_large_log_what_compresses_well_is_compressed(tmp_path: Path) -> None:
