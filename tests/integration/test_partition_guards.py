@@ -187,6 +187,6 @@ def test_guards_of_partitions_by_flag_and_file(
         "[sync.s.partition_guards]\nmax_deletes = 0\n"
     )
     assert main(["sync"]) == 3
-    assert "1 deletions in the partition region=US are more than max_deletes = 0" in "".join(
+    assert "1 deletion in the partition region=US is more than max_deletes = 0" in "".join(
         capsys.readouterr()
     )

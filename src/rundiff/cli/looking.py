@@ -140,7 +140,7 @@ def schema_command(invocation: Invocation, words: Sequence[str], renamed: Sequen
     of another type, new or gone. Without FIELD, those that the last run met as such.
     """
     if words[0] == "accept" and len(words) > 1:
-        _accept(invocation, words[1], words[2:], dict(map(_rename, renamed)))
+        _accept(invocation, words[1], words[2:], _renames(renamed))
         return
     if renamed:
         raise click.UsageError("--renamed goes with `accept NAME`.")
@@ -157,6 +157,18 @@ def schema_command(invocation: Invocation, words: Sequence[str], renamed: Sequen
     from rundiff.cli.render_runs import schema_table
 
     invocation.show(schema_table(fields))
+
+
+def _renames(texts: Sequence[str]) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for old, new in map(_rename, texts):
+        if old in names or new in names.values():
+            twice = old if old in names else new
+            raise click.UsageError(
+                f"--renamed names {twice} twice: a field has one name before and one after."
+            )
+        names[old] = new
+    return names
 
 
 def _rename(text: str) -> tuple[str, str]:

@@ -48,14 +48,14 @@ class Part(msgspec.Struct, frozen=True):
             case "min_records":
                 text = f"{count} records of the partition {self.name} were read, fewer than min_records = {limit}{of}"
             case "max_deletes":
-                text = (
-                    f"{count} deletions in the partition {self.name} are more than max_deletes = {limit}{of}"
-                )
+                there = _counted(breach.count, "deletion", f"in the partition {self.name}")
+                text = f"{there} more than max_deletes = {limit}{of}"
             case "max_delete_percent":
-                text = f"{count} deletions are {share} of the {whole}, and max_delete_percent{of} is {limit}"
+                there = _counted(breach.count, "deletion")
+                text = f"{there} {share} of the {whole}, and max_delete_percent{of} is {limit}"
             case guard:
-                what = "updates" if guard == "max_updates_percent" else "creates"
-                text = f"{count} {what} are {share} of the {whole}, more than {guard} = {limit}{of}"
+                there = _counted(breach.count, "update" if guard == "max_updates_percent" else "create")
+                text = f"{there} {share} of the {whole}, more than {guard} = {limit}{of}"
         return text + also
 
 
@@ -116,6 +116,11 @@ def doubt(figures: Figures, guards: Guards) -> str | None:
     return None
 
 
+def _counted(number: int, noun: str, rest: str = "") -> str:
+    """Begin a sentence: 1 deletion is, 2 deletions in the partition EU are."""
+    return f"{number:,} {noun}{'s' * (number != 1)}{' ' * bool(rest)}{rest} {'is' if number == 1 else 'are'}"
+
+
 def _percent(part: int, whole: int) -> float:
     return 100.0 * part / whole if whole else 0.0
 
@@ -128,14 +133,14 @@ def _deletions(figures: Figures, guards: Guards) -> str | None:
     if absent and (reason := doubt(figures, guards)) is not None:
         return reason
     if guards.max_deletes is not None and deletes > guards.max_deletes:
-        return f"{deletes:,} deletions are more than max_deletes = {guards.max_deletes:,}"
+        return f"{_counted(deletes, 'deletion')} more than max_deletes = {guards.max_deletes:,}"
     explicit, empty = guards.max_delete_percent, figures.read == 0 and guards.allow_empty
     limit = DEFAULT_DELETE_PERCENT if explicit is None else explicit
     judged = explicit is not None or (figures.baseline >= DEFAULT_FROM_RECORDS and not empty)
     share = _percent(deletes, figures.baseline)
     if judged and limit < 100 and share >= limit:
         return (
-            f"{deletes:,} deletions are {share:.1f} % of the {figures.baseline:,} records, "
+            f"{_counted(deletes, 'deletion')} {share:.1f} % of the {figures.baseline:,} records, "
             f"and max_delete_percent is {limit:g}"
         )
     return _first_part(figures, *_OF_DELETIONS)
@@ -151,7 +156,7 @@ def _run(figures: Figures, guards: Guards) -> str | None:
         share = _percent(count, figures.baseline)
         if limit is not None and share > limit:
             return (
-                f"{count:,} {what} are {share:.1f} % of the {figures.baseline:,} records, "
+                f"{_counted(count, what[:-1])} {share:.1f} % of the {figures.baseline:,} records, "
                 f"more than max_{what}_percent = {limit:g}"
             )
         if (reason := _first_part(figures, f"max_{what}_percent")) is not None:

@@ -22,6 +22,7 @@ from rundiff.errors import ConfigurationError
 __all__ = ["Condition", "holds", "matches_all", "named_fields"]
 
 Flags = npt.NDArray[np.bool_]
+_MOST_BITS = 63
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -109,4 +110,4 @@ def _scalar(value: Any, kind: pa.DataType) -> pa.Scalar:
     if isinstance(value, str) or pa.types.is_boolean(kind):
         return pa.scalar(value).cast(kind)
     # Numbers are compared as such: 1.5 is no integer, and equal to none.
-    return pa.scalar(value)
+    return pa.scalar(Decimal(value) if isinstance(value, int) and value.bit_length() > _MOST_BITS else value)

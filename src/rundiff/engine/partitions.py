@@ -134,8 +134,9 @@ def combinations(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _typed(name: str, value: Any, pin: str | None) -> pa.Array:
     from rundiff.sources.pins import arrow_type_of
+    from rundiff.sources.pythontypes import arrow_column
 
-    plain = pa.array([value])
+    plain, _ = arrow_column([value])
     if not isinstance(value, str) or pin is None or pin in ("text", "json", "mixed"):
         return plain
     try:

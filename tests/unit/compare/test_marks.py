@@ -36,6 +36,7 @@ RECORDS = pa.RecordBatch.from_pylist(
         ("1 = n", [0]),
         ("n = '5'", [2]),
         ("n = 1.5", []),
+        ("n <> 1180591620717411303424", [0, 2]),
         ('"Odd name" = 2', [2]),
         ("t = 1 or missing = 1", []),
         ("missing is null", [0, 1, 2]),
