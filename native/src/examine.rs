@@ -1,6 +1,5 @@
 //! `examine`: a batch signed and looked up in one go, and `Seen`: what a run has met of its baseline.
 
-use std::cell::RefCell;
 use std::sync::{Mutex, PoisonError};
 
 use arrow_array::cast::AsArray;
@@ -12,18 +11,13 @@ use pyo3::prelude::*;
 
 use crate::exchange::{export, import};
 use crate::lookup::{CHANGED, Lookup, NEW, SAME};
-use crate::rows::{Bad, Signing, Worker};
+use crate::rows::{Bad, Signing, with_worker};
 use crate::segment::prefetch;
 use crate::sha::{Digest, Hasher, Keying};
 use crate::sign::{Unsignable, guarded, plan, read, unsignable};
 
 /// Rows that are signed, then looked up, while their signatures are in the processor's cache.
 const BLOCK: usize = 2048;
-
-thread_local! {
-    /// What signing reuses from batch to batch.
-    static WORKER: RefCell<Worker> = RefCell::default();
-}
 
 /// What a baseline says of a batch's rows.
 ///
@@ -83,7 +77,7 @@ pub fn examine(
         let work = || {
             let mut keys = vec![[0; 32]; rows.min(BLOCK)];
             let mut data = keys.clone();
-            WORKER.with_borrow_mut(|worker| {
+            with_worker(|worker| {
                 for first in (0..rows).step_by(BLOCK) {
                     let block = first..rows.min(first + BLOCK);
                     let (keys, data) = (&mut keys[..block.len()], &mut data[..block.len()]);

@@ -3,12 +3,13 @@
 //! A group is small enough for its messages to stay in the first caches: columns are encoded one
 //! after another into the slots of the group's rows, then all messages are hashed.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use crate::cbor::{HEAD_ROOM, MAP, put_head};
 use crate::present::{GROUP, present};
-use crate::sha::{Digest, Hasher, Span, pad};
-use crate::slots::{Name, Put, Sizes, Slots, copy, copy_room};
+use crate::sha::{Digest, Hasher, Span};
+use crate::slots::{Name, Put, SHORT, Sizes, Slots, copy, copy_room};
 use crate::text::INVALID_UTF8;
 use crate::tree::{Kind, Node, Scratch};
 
@@ -36,7 +37,7 @@ pub struct Bad {
     pub reason: &'static str,
 }
 
-/// Memory that a thread reuses from group to group.
+/// Memory that a thread reuses from group to group, and from batch to batch.
 #[derive(Default)]
 pub struct Worker {
     slots: Slots,
@@ -45,9 +46,27 @@ pub struct Worker {
     sizes: Sizes,
     spans: Vec<Span>,
     encoded: Vec<Encoded>,
-    /// Which fields hold texts that are to be checked group by group.
-    doubtful: Vec<bool>,
+    /// What is known of each field.
+    known: Vec<Known>,
     scratch: Scratch,
+}
+
+thread_local! {
+    static WORKER: RefCell<Worker> = RefCell::default();
+}
+
+/// Do something with what this thread reuses from batch to batch.
+pub fn with_worker<T>(work: impl FnOnce(&mut Worker) -> T) -> T {
+    WORKER.with_borrow_mut(work)
+}
+
+/// What is known of a column's texts in all rows that are signed in one go.
+#[derive(Clone, Copy, Default)]
+struct Known {
+    /// They are to be checked group by group.
+    doubtful: bool,
+    /// All are shorter than `SHORT`, those under nulls included.
+    short: bool,
 }
 
 /// The encoded values of a nested column for the rows of a group; empty where a row has none.
@@ -88,10 +107,12 @@ impl Signing<'_> {
     pub fn sign(&self, rows: Range<usize>, out: &mut [&mut [Digest]], worker: &mut Worker) -> Vec<Bad> {
         let mut all_bad = Vec::new();
         // Many short texts are checked at the cost of one long one.
-        worker.doubtful.clear();
-        worker.doubtful.extend(self.fields.iter().map(|field| match &field.node.kind {
-            Kind::Strings(strings) => !strings.all_valid(rows.clone()),
-            _ => false,
+        worker.known.clear();
+        worker.known.extend(self.fields.iter().map(|field| match &field.node.kind {
+            Kind::Strings(strings) => {
+                Known { doubtful: !strings.all_valid(rows.clone()), short: strings.all_short(rows.clone()) }
+            }
+            _ => Known::default(),
         }));
         worker.slots.choose(self.wide);
         let mut first = rows.start;
@@ -119,7 +140,7 @@ impl Signing<'_> {
         worker.encoded.resize_with(self.fields.len(), Encoded::default);
         for (field, Field { node, .. }) in self.fields.iter().enumerate() {
             match &node.kind {
-                Kind::Strings(strings) if worker.doubtful[field] => {
+                Kind::Strings(strings) if worker.known[field].doubtful => {
                     strings.check(group.clone(), node.nulls.as_ref(), &mut |row| {
                         bad.push(Bad { row, field, reason: INVALID_UTF8 });
                     });
@@ -145,8 +166,8 @@ impl Signing<'_> {
             }
         }
         bad.sort_unstable_by_key(|bad| (bad.row, bad.field));
-        let Worker { whole_sizes, encoded, .. } = worker;
-        self.measure(0..self.fields.len(), &group, encoded, whole_sizes);
+        let Worker { whole_sizes, encoded, known, .. } = worker;
+        self.measure(0..self.fields.len(), &group, (encoded, known), whole_sizes);
         let end = group.start + whole_sizes.fit(GROUP_BYTES);
         bad.retain(|bad| bad.row < end);
         group.start..end
@@ -157,7 +178,7 @@ impl Signing<'_> {
         &self,
         fields: impl Iterator<Item = usize>,
         group: &Range<usize>,
-        encoded: &[Encoded],
+        (encoded, known): (&[Encoded], &[Known]),
         sizes: &mut Sizes,
     ) {
         sizes.begin(group.len(), HEAD_ROOM);
@@ -172,6 +193,12 @@ impl Signing<'_> {
                         rows.for_each(|row| sizes[row] += name.room(cells.room()));
                     }
                 },
+                Kind::Strings(_)
+                    if known[field].short
+                        && node.nulls.as_ref().is_none_or(|nulls| nulls.null_count() == 0) =>
+                {
+                    sizes.add(name.room(HEAD_ROOM) + SHORT);
+                }
                 Kind::Strings(strings) => strings.rooms(group.clone(), name, node.nulls.as_ref(), sizes),
                 _ => {
                     for (row, size) in sizes.by_row().iter_mut().enumerate() {
@@ -183,11 +210,11 @@ impl Signing<'_> {
     }
 
     fn sign_group(&self, plan: &Plan, group: &Range<usize>, out: &mut [Digest], worker: &mut Worker) {
-        let Worker { slots, whole_sizes, sizes, spans, encoded, .. } = worker;
+        let Worker { slots, whole_sizes, sizes, spans, encoded, known, .. } = worker;
         if plan.fields.len() == self.fields.len() {
             slots.arrange(whole_sizes);
         } else {
-            self.measure(plan.fields.iter().copied(), group, encoded, sizes);
+            self.measure(plan.fields.iter().copied(), group, (encoded, known), sizes);
             slots.arrange(sizes);
         }
         self.put_counts(plan, group, slots);
@@ -201,11 +228,7 @@ impl Signing<'_> {
                 _ => slots.fill(group.start, name, nulls, &encoded[*field]),
             }
         }
-        spans.clear();
-        let (bytes, starts, ends) = slots.messages();
-        for (start, end) in starts.iter().zip(ends) {
-            spans.push(pad(bytes, *start, *end, self.hasher.keying()));
-        }
+        slots.pad(self.hasher.keying(), spans);
         self.hasher.hash(slots.blocks(), spans, out);
     }
 

@@ -75,7 +75,7 @@ impl Keying {
     }
 
     /// How many bytes were hashed before the message: they count in its length.
-    fn before(&self) -> usize {
+    pub fn before(&self) -> usize {
         if self.outer.is_some() { 64 } else { 0 }
     }
 }

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow_array::cast::AsArray;
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer};
+use bytes::Bytes;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use rayon::prelude::*;
@@ -12,9 +13,10 @@ use rayon::prelude::*;
 use crate::cbor::push_text;
 use crate::exchange::{export, import};
 use crate::pool::pool;
-use crate::rows::{Bad, Field, Plan, Signing, Worker};
+use crate::rows::{Bad, Field, Plan, Signing, with_worker};
 use crate::sha::{Digest, Hasher, Keying, Way};
 use crate::slots::Name;
+use crate::spare::Recycled;
 use crate::tree::build;
 
 /// Rows that one thread signs at a time: many groups, so that sharing them out costs nothing.
@@ -75,29 +77,29 @@ fn sign_all(
     record: &Record,
     plans: &[Plan],
     (hasher, wide): (&Hasher, bool),
-) -> PyResult<(Vec<Vec<Digest>>, Vec<Bad>)> {
+) -> PyResult<(Vec<Recycled>, Vec<Bad>)> {
     let pool = if record.rows > TASK { Some(pool().map_err(PyRuntimeError::new_err)?) } else { None };
     let signing = Signing { fields: &record.fields, plans, hasher, wide };
     Ok(py.detach(|| {
-        let mut out: Vec<Vec<Digest>> = plans.iter().map(|_| vec![[0; 32]; record.rows]).collect();
+        // Every row's signature is written, bad ones' too: what was in the memory doesn't matter.
+        let mut out: Vec<Recycled> =
+            plans.iter().map(|_| Recycled::of(record.rows * size_of::<Digest>(), 0)).collect();
         // A task is a range of rows and its part of each plan's signatures.
         let mut tasks: Vec<(usize, Vec<&mut [Digest]>)> =
             (0..record.rows).step_by(TASK).map(|first| (first, Vec::new())).collect();
         for signatures in &mut out {
-            for (task, part) in tasks.iter_mut().zip(signatures.chunks_mut(TASK)) {
+            let (signatures, _) = signatures.room().as_chunks_mut::<{ size_of::<Digest>() }>();
+            for (task, part) in tasks.iter_mut().zip(signatures[..record.rows].chunks_mut(TASK)) {
                 task.1.push(part);
             }
         }
-        let run = |worker: &mut Worker, (first, mut parts): (usize, Vec<&mut [Digest]>)| {
+        let run = |(first, mut parts): (usize, Vec<&mut [Digest]>)| {
             let rows = first..record.rows.min(first + TASK);
-            signing.sign(rows, &mut parts, worker)
+            with_worker(|worker| signing.sign(rows, &mut parts, worker))
         };
         let bad: Vec<Vec<Bad>> = match pool {
-            None => {
-                let mut worker = Worker::default();
-                tasks.into_iter().map(|task| run(&mut worker, task)).collect()
-            }
-            Some(pool) => pool.install(|| tasks.into_par_iter().map_init(Worker::default, run).collect()),
+            None => tasks.into_iter().map(run).collect(),
+            Some(pool) => pool.install(|| tasks.into_par_iter().map(run).collect()),
         };
         (out, bad.concat())
     }))
@@ -106,16 +108,16 @@ fn sign_all(
 /// Signatures as an Arrow array, null where one of the plan's values is bad.
 fn signatures<'py>(
     py: Python<'py>,
-    digests: Vec<Digest>,
+    digests: Recycled,
     bad: &[Bad],
     plan: &Plan,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let mut valid = vec![true; if bad.is_empty() { 0 } else { digests.len() }];
+    let values = Buffer::from(Bytes::from_owner(digests));
+    let mut valid = vec![true; if bad.is_empty() { 0 } else { values.len() / size_of::<Digest>() }];
     for bad in bad.iter().filter(|bad| plan.fields.contains(&bad.field)) {
         valid[bad.row] = false;
     }
     let nulls = Some(NullBuffer::new(BooleanBuffer::from(valid))).filter(|nulls| nulls.null_count() > 0);
-    let values = Buffer::from_vec(digests.into_flattened());
     export(py, &FixedSizeBinaryArray::new(32, values, nulls))
 }
 

@@ -4,7 +4,9 @@
 use arrow_buffer::NullBuffer;
 
 use crate::present::{GROUP, present};
-use crate::sha::{Block, PADDING_ROOM};
+use crate::sha::{Block, Keying, PADDING_ROOM, Span, pad};
+#[cfg(target_arch = "x86_64")]
+use crate::slots_wide::pad_all;
 
 /// Short values are copied as one block of this size, whatever their length: cheaper than a call.
 pub const SHORT: usize = 32;
@@ -161,7 +163,7 @@ impl Slots {
         if sizes.more.is_empty() {
             let size = slot_size(sizes.all);
             end = size * sizes.rows;
-            self.starts.extend((0..sizes.rows).map(|row| row * size));
+            self.starts.extend((0..end).step_by(size));
         }
         for more in &sizes.more {
             self.starts.push(end);
@@ -178,8 +180,23 @@ impl Slots {
         &self.blocks
     }
 
+    /// Pad all messages and give their blocks.
+    pub fn pad(&mut self, keying: &Keying, spans: &mut Vec<Span>) {
+        spans.clear();
+        let wide = self.wide;
+        let (bytes, starts, ends) = self.messages();
+        #[cfg(target_arch = "x86_64")]
+        if wide {
+            // SAFETY: slots are wide only where the processor has the instructions.
+            return unsafe { pad_all(bytes, (starts, ends), keying.before(), spans) };
+        }
+        for (start, end) in starts.iter().zip(ends) {
+            spans.push(pad(bytes, *start, *end, keying));
+        }
+    }
+
     /// The bytes of all slots, and where each row's message starts and ends.
-    pub fn messages(&mut self) -> (&mut [u8], &[usize], &[usize]) {
+    fn messages(&mut self) -> (&mut [u8], &[usize], &[usize]) {
         (self.blocks.as_flattened_mut(), &self.starts, &self.cursors.0[..self.rows])
     }
 

@@ -1,13 +1,15 @@
 //! Eight encoded values at a time written into the slots of their rows.
 
 use core::arch::x86_64::{
-    __m512i, _mm_cvtsi64_si128, _mm512_add_epi64, _mm512_cmpge_epu64_mask, _mm512_cmple_epu64_mask,
-    _mm512_cmplt_epu64_mask, _mm512_loadu_si512, _mm512_mask_mov_epi64, _mm512_or_si512,
-    _mm512_permutex2var_epi64, _mm512_set_epi64, _mm512_set1_epi64, _mm512_sll_epi64, _mm512_slli_epi64,
-    _mm512_srl_epi64, _mm512_storeu_si512, _mm512_sub_epi64,
+    __m128i, __m512i, _mm_cvtsi32_si128, _mm_cvtsi64_si128, _mm_loadu_si128, _mm256_mask_loadu_epi8,
+    _mm256_storeu_si256, _mm256_zextsi128_si256, _mm512_add_epi64, _mm512_cmpge_epu64_mask,
+    _mm512_loadu_si512, _mm512_mask_mov_epi64, _mm512_max_epu64, _mm512_or_si512, _mm512_permutex2var_epi64,
+    _mm512_reduce_max_epu64, _mm512_set_epi64, _mm512_set1_epi64, _mm512_sll_epi64, _mm512_slli_epi64,
+    _mm512_srl_epi64, _mm512_storeu_si512, _mm512_sub_epi64, _mm512_zextsi128_si512,
 };
 
 use crate::cell_wide::Eight;
+use crate::sha::{PADDING_ROOM, Span};
 use crate::slots::{Name, SHORT, Slots, Staged};
 
 /// Where eight rows' values go, or come from.
@@ -47,6 +49,13 @@ fn stage(to: &mut [u128; 8], low: __m512i, high: __m512i) {
     }
 }
 
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn load_16(bytes: &[u8; 16]) -> __m128i {
+    // SAFETY: the reference is to 16 readable bytes, and this load asks for no alignment.
+    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+}
+
 /// Whether `bytes` holds so many bytes from each of the places on.
 fn check(bytes: &[u8], places: &[usize], count: usize) -> bool {
     let last = places.iter().fold(0, |last, place| last.max(*place));
@@ -81,15 +90,16 @@ pub fn fill(
     let (values, places) = (&values.0[..by_eight], &places.0[..by_eight]);
     assert!(check(bytes, places, chunks.len() * 16 + 16), "slots have room for a name and a value");
     let out = bytes.as_mut_ptr();
-    // Nearly all names are short: kept in a register.
     if let [chunk] = chunks {
-        let chunk = u128::from_le_bytes(*chunk);
+        // Nearly all names: a value comes behind its name in a register, and both are one store.
+        let chunk = _mm256_zextsi128_si256(load_16(chunk));
+        let behind = 0xffff << length;
         for (at, value) in places.iter().zip(values) {
-            // SAFETY: `check` found room for the chunk of the name and 16 bytes more, and a name is not
-            // longer than its chunks.
+            // SAFETY: the 16 bytes that are read are those of the value. `check` found room for 32 bytes.
             unsafe {
-                out.add(*at).cast::<u128>().write_unaligned(chunk);
-                out.add(*at + length).cast::<u128>().write_unaligned(*value);
+                let from = std::ptr::from_ref(value).cast::<i8>().wrapping_sub(length);
+                let both = _mm256_mask_loadu_epi8(chunk, behind, from);
+                _mm256_storeu_si256(out.add(*at).cast(), both);
             }
         }
     } else {
@@ -125,15 +135,6 @@ pub fn fill_texts(first: usize, name: &Name, slots: &mut Slots, texts: &impl Tex
     let (eights, _) = cursors.as_chunks_mut::<8>();
     let by_eight = eights.len() * 8;
     let Some(last) = all_bytes.len().checked_sub(SHORT) else { return 0 };
-    let mut good = 0xff;
-    for i in 0..eights.len() {
-        let from = load(&texts.begins(first + i * 8));
-        let lengths = _mm512_sub_epi64(load(&texts.begins(first + i * 8 + 1)), from);
-        good &= _mm512_cmplt_epu64_mask(lengths, all(SHORT)) & _mm512_cmple_epu64_mask(from, all(last));
-    }
-    if good != 0xff {
-        return 0;
-    }
     // A name and the head behind it are one store where both fit 16 bytes.
     let within = if length <= 14 { length } else { 0 };
     let chunk = if within > 0 { u128::from_le_bytes(chunks[0]) } else { 0 };
@@ -142,9 +143,11 @@ pub fn fill_texts(first: usize, name: &Name, slots: &mut Slots, texts: &impl Tex
     // Shifts by 64 bits or more, negative ones among them, give 0.
     let (left, right, over) =
         (_mm_cvtsi64_si128(bits), _mm_cvtsi64_si128(64 - bits), _mm_cvtsi64_si128(bits - 64));
+    let (mut longest, mut latest) = (all(0), all(0));
     for (i, cursors) in eights.iter_mut().enumerate() {
         let from = load(&texts.begins(first + i * 8));
         let lengths = _mm512_sub_epi64(load(&texts.begins(first + i * 8 + 1)), from);
+        (longest, latest) = (_mm512_max_epu64(longest, lengths), _mm512_max_epu64(latest, from));
         let two = _mm512_cmpge_epu64_mask(lengths, all(24));
         let heads = _mm512_or_si512(lengths, all(major.into()));
         let long = _mm512_or_si512(_mm512_slli_epi64(lengths, 8), all((major | 24).into()));
@@ -162,8 +165,30 @@ pub fn fill_texts(first: usize, name: &Name, slots: &mut Slots, texts: &impl Tex
         store(cursors, _mm512_add_epi64(to, lengths));
     }
     let (values, places, behind) = (&values.0[..by_eight], &places.0[..by_eight], &behind.0[..by_eight]);
+    let longest = _mm512_reduce_max_epu64(longest) as usize;
+    if longest >= SHORT || _mm512_reduce_max_epu64(latest) as usize > last {
+        cursors[..by_eight].copy_from_slice(places);
+        return 0;
+    }
     let room = chunks.len() * 16 + 16 + SHORT;
     assert!(check(bytes, places, room), "slots have room for a name and a value");
+    let out = bytes.as_mut_ptr();
+    if within > 0 && longest < 24 && length + 1 + longest <= SHORT {
+        // Name, head and text are one store.
+        let mask = u32::MAX << (length + 1);
+        for (row, (at, head)) in places.iter().zip(values).enumerate() {
+            let from = texts.begin(first + row);
+            let head = _mm256_zextsi128_si256(load_16(&head.to_le_bytes()));
+            // SAFETY: what is read are at most `SHORT` bytes from where the text begins, and no text begins
+            // behind `last`. `check` found room for as many.
+            unsafe {
+                let from = all_bytes.as_ptr().wrapping_add(from).wrapping_sub(length + 1);
+                let all = _mm256_mask_loadu_epi8(head, mask, from.cast());
+                _mm256_storeu_si256(out.add(*at).cast(), all);
+            }
+        }
+        return by_eight;
+    }
     if within == 0 {
         for at in places {
             name.put(bytes, *at);
@@ -182,4 +207,24 @@ pub fn fill_texts(first: usize, name: &Name, slots: &mut Slots, texts: &impl Tex
         }
     }
     by_eight
+}
+
+/// Pad the message of each row, as `pad` does. `before` is how many bytes were hashed before it.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub fn pad_all(bytes: &mut [u8], (starts, ends): (&[usize], &[usize]), before: usize, spans: &mut Vec<Span>) {
+    assert!(check(bytes, ends, PADDING_ROOM), "slots have room for the padding");
+    let out = bytes.as_mut_ptr();
+    let padding = _mm512_zextsi128_si512(_mm_cvtsi32_si128(0x80));
+    spans.resize(starts.len(), Span::default());
+    for ((start, end), span) in starts.iter().zip(ends).zip(spans) {
+        let bits = ((end - start + before) as u64) << 3;
+        // Slots start where blocks do.
+        let last = (end + 72) / 64 * 64 - 8;
+        // SAFETY: `check` found room for 72 bytes; the last eight begin at most 64 behind the end.
+        unsafe {
+            _mm512_storeu_si512(out.add(*end).cast(), padding);
+            out.add(last).cast::<[u8; 8]>().write(bits.to_be_bytes());
+        }
+        *span = Span { first: start / 64, count: (last + 8 - start) / 64 };
+    }
 }

@@ -80,6 +80,11 @@ pub trait Layout: Send + Sync {
     /// Whether all texts of `rows`, those under nulls included, are surely valid UTF-8.
     fn all_valid(&self, rows: Range<usize>) -> bool;
 
+    /// Whether all texts of `rows`, those under nulls included, are surely shorter than `SHORT`.
+    fn all_short(&self, _rows: Range<usize>) -> bool {
+        false
+    }
+
     /// Write the texts of a group eight at a time, with heads of type `major`, and give how many rows
     /// are written.
     ///
@@ -129,7 +134,6 @@ impl<O: ArrowNativeType> Layout for Offsets<O> {
             constant + copy_room(length.min(self.values.len()))
         };
         match present(nulls, rows.start, rows.len()) {
-            None if all_short(ends) => sizes.add(constant + SHORT),
             None => {
                 for (pair, size) in ends.windows(2).zip(sizes.by_row()) {
                     *size += room(pair[0], pair[1]);
@@ -140,6 +144,10 @@ impl<O: ArrowNativeType> Layout for Offsets<O> {
                 present.for_each(|row| sizes[row] += room(ends[row], ends[row + 1]));
             }
         }
+    }
+
+    fn all_short(&self, rows: Range<usize>) -> bool {
+        all_short(&self.offsets[rows.start..=rows.end])
     }
 
     fn all_valid(&self, rows: Range<usize>) -> bool {
@@ -221,6 +229,10 @@ impl Layout for Fixed {
     fn all_valid(&self, _rows: Range<usize>) -> bool {
         false
     }
+
+    fn all_short(&self, _rows: Range<usize>) -> bool {
+        self.width < SHORT
+    }
 }
 
 /// A column of texts or bytes, its layout chosen once per batch.
@@ -230,6 +242,8 @@ pub trait Strings: Send + Sync {
     fn fill(&self, first: usize, name: &Name, nulls: Option<&NullBuffer>, slots: &mut Slots);
     /// Whether all of `rows` surely hold valid text, or bytes.
     fn all_valid(&self, rows: Range<usize>) -> bool;
+    /// Whether all of `rows`, nulls included, are surely shorter than `SHORT`.
+    fn all_short(&self, rows: Range<usize>) -> bool;
     /// Report the rows of `rows` that hold no valid text.
     fn check(&self, rows: Range<usize>, nulls: Option<&NullBuffer>, report: &mut dyn FnMut(usize));
     fn append(&self, row: usize, out: &mut Vec<u8>) -> Result<(), &'static str>;
@@ -283,6 +297,10 @@ impl<L: Layout> Strings for Column<L> {
 
     fn all_valid(&self, rows: Range<usize>) -> bool {
         self.content != Content::Text || rows.is_empty() || self.layout.all_valid(rows)
+    }
+
+    fn all_short(&self, rows: Range<usize>) -> bool {
+        self.layout.all_short(rows)
     }
 
     fn check(&self, rows: Range<usize>, nulls: Option<&NullBuffer>, report: &mut dyn FnMut(usize)) {
