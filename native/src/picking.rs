@@ -54,6 +54,26 @@ impl Pages {
         Some(Self { reader, most, dictionary: Bytes::new() })
     }
 
+    /// Pass over data pages that have none but the next `most` rows, unread; give how many rows they have.
+    fn skip(&mut self, most: usize) -> Option<usize> {
+        let mut skipped: usize = 0;
+        while let Some(page) = self.reader.peek_next_page().ok()? {
+            if page.is_dict {
+                if let Some(Page::DictionaryPage { buf, .. }) = self.reader.get_next_page().ok()? {
+                    self.dictionary = buf;
+                }
+                continue;
+            }
+            let end = skipped.checked_add(page.num_levels?)?;
+            if end > most {
+                break;
+            }
+            self.reader.skip_next_page().ok()?;
+            skipped = end;
+        }
+        Some(skipped)
+    }
+
     /// Read the next data page; `Some(None)` at the end.
     pub fn next(&mut self) -> Option<Option<Data>> {
         loop {
@@ -148,7 +168,8 @@ pub fn pick(
     let mut taken = Taken { shape, bytes: MutableBuffer::new(0), ends: Vec::new(), levels: Vec::new() };
     let mut rest = rows;
     let mut before = 0;
-    while !rest.is_empty() {
+    while let Some(first) = rest.first() {
+        before += pages.skip(first - before)?;
         let page = pages.next()??;
         let inside = rest.partition_point(|row| *row < before + page.rows);
         let (here, later) = rest.split_at(inside);

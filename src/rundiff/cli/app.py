@@ -135,6 +135,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # collecting cycles while modules are imported takes a tenth of the start: they make half a
         # million objects.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        # Arrow's allocator (mimalloc) would give memory back after 10 milliseconds, and the system clear it anew at
+        # its next use: of long texts, a tenth and more of a run's processor time. This is in milliseconds, too.
+        os.environ.setdefault("MIMALLOC_PURGE_DELAY", "1000")
         gc.set_threshold(1_000_000, 20, 20)
     # The summary and the objects of --json tell what the log would; standard error is theirs.
     logging.getLogger("rundiff").addHandler(logging.NullHandler())

@@ -22,6 +22,11 @@ __all__ = ["PARQUET"]
 _OWNER = b"rundiff_sync_id"
 _MOST_DIGITS = 38
 _ROW_GROUP = 1 << 20
+_LONG = 512
+"""Bytes of a change that count as long."""
+_TOLD = ["run", "sequence", "action", "primary_key_signature"]
+"""Columns of long changes with statistics. Changes are in the order of their keys' signatures, so that of a field all
+row groups have about the same least and greatest value; and without those of floats, all cores encode."""
 _PLAIN = {
     Kind.BOOLEAN,
     Kind.INTEGER,
@@ -52,7 +57,11 @@ class _ParquetFile:
         if self._groups is None:
             self._schema = rows.schema.with_metadata({_OWNER: self._target.sync_id.encode()})
             repeating = ["sync", "run", "action", *_repeating(rows)]
-            options = {"compression": "zstd", "use_dictionary": repeating}
+            options = {
+                "compression": "zstd",
+                "use_dictionary": repeating,
+                "write_statistics": _TOLD if rows.nbytes >= _LONG * rows.num_rows else True,
+            }
             self._groups = RowGroups(self._stream, self._schema, options)
         self._groups.write(rows.cast(self._schema), _ROW_GROUP)
 

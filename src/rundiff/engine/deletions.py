@@ -25,6 +25,10 @@ from rundiff.engine.renewing import Renewed
 
 __all__ = ["Looked", "find_deletions", "keep_entries"]
 
+_FIRST = 1 << 15
+_CHUNK_BYTES = 96 << 20
+"""As much of deleted records is in memory at a time, after the first so many of them."""
+
 
 class Looked(msgspec.Struct, frozen=True):
     """What a run knows of the keys of the baseline, by position."""
@@ -106,8 +110,9 @@ def find_deletions(work: Comparing, found: Found, stale: pa.Table | None = None)
     key_type = gone.schema.field("primary_key").type
     schema = log_schema(key_type, key_type if pa.types.is_null(kind) else kind)
     with LogWriter(work.folder / DELETES) as writer:
-        for start in range(0, gone.num_rows, CHUNK):
-            batch = gone.slice(start, CHUNK).combine_chunks().to_batches()[0]
+        start, step = 0, _FIRST
+        while start < gone.num_rows:
+            batch = gone.slice(start, step).combine_chunks().to_batches()[0]
             signatures = batch.column("primary_key_signature")
             if pa.types.is_null(kind):
                 data = pa.nulls(batch.num_rows, key_type)
@@ -116,6 +121,9 @@ def find_deletions(work: Comparing, found: Found, stale: pa.Table | None = None)
                 data = work.previous.fetch(
                     logged.slice(start, batch.num_rows).combine_chunks(), written, kind
                 )
+            start += batch.num_rows
+            # What records weigh is known from those before.
+            step = min(CHUNK, max(1, _CHUNK_BYTES * batch.num_rows // max(1, data.nbytes)))
             found.digest.update(words(signatures).tobytes())
             found.digest.update(words(batch.column("data_signature")).tobytes())
             digest_change(found.whole_digest, Decision.DELETE, batch)

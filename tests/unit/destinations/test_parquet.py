@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from msgspec.structs import replace
 
+from rundiff import rowgroups
 from rundiff.destinations import open_destination
 from rundiff.destinations.contract import Destination, Position, Target
 from rundiff.errors import ConfigurationError, DestinationError, Fenced
@@ -133,6 +134,26 @@ def test_unknown_data_of_deletes_is_null(folder: Path) -> None:
     destination.finish(TARGET, destination.deliver(TARGET, batch, START))
     row = pq.read_table(folder / "run-00000003.parquet").to_pylist()[0]
     assert (row["data"], row["primary_key"]) == (None, {"id": 1})
+
+
+def test_long_changes_have_statistics_of_their_order_only(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rowgroups, "GROUP_BYTES", 2_000)
+    for run, body in ((3, "long " * 500), (4, "short")):
+        start = Position(run=run, sequence=0)
+        destination = opened(folder, start=start)
+        records = [{"id": n, "body": body, "score": n / 2} for n in range(4)]
+        changes = change_batch(records, "create", run=run)
+        destination.finish(TARGET, destination.deliver(TARGET, changes, start))
+        destination.close()
+        with pq.ParquetFile(folder / f"run-{run:08d}.parquet") as file:
+            assert file.read()["data"].to_pylist() == records
+            group = file.metadata.row_group(0)
+            assert group.num_rows == (1 if run == 3 else 4)
+        columns = {group.column(at).path_in_schema: group.column(at) for at in range(group.num_columns)}
+        assert columns["sequence"].statistics.max == group.num_rows
+        assert columns["data.score"].is_stats_set == (run == 4)
 
 
 def test_types_keep(folder: Path) -> None:
