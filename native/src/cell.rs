@@ -8,7 +8,7 @@ use crate::cbor::{
 };
 #[cfg(target_arch = "x86_64")]
 use crate::cell_wide;
-use crate::slots::{Name, Put, Slots};
+use crate::slots::{Name, Put, Rows, Slots};
 
 /// The largest room of any cell.
 const MOST: usize = DECIMAL_ROOM;
@@ -26,7 +26,7 @@ pub trait Cell: Send + Sync {
     /// # Safety
     ///
     /// The processor has the instructions of the kernels.
-    unsafe fn fill_by_eight(&self, _first: usize, _name: &Name, _slots: &mut Slots) -> usize {
+    unsafe fn fill_by_eight(&self, _rows: Rows, _name: &Name, _slots: &mut Slots) -> usize {
         0
     }
 }
@@ -53,11 +53,11 @@ impl<C: Cell> Cells for C {
     }
 
     fn fill(&self, first: usize, name: &Name, nulls: Option<&NullBuffer>, slots: &mut Slots) {
-        if slots.by_eight(first, nulls) {
+        if let Some(present) = slots.by_eight(first, name, nulls) {
             // SAFETY: slots go by eight only where the processor has the instructions.
-            let done = unsafe { self.fill_by_eight(first, name, slots) };
+            let done = unsafe { self.fill_by_eight((first, present), name, slots) };
             if done > 0 {
-                return slots.fill_from(done, first, name, &Whole(self));
+                return slots.fill_from(done, present, first, name, &Whole(self));
             }
         }
         slots.fill(first, name, nulls, &Whole(self));
@@ -82,9 +82,9 @@ impl<T: ArrowNativeType + Into<i64>> Cell for Ints<T> {
     }
 
     #[cfg(target_arch = "x86_64")]
-    unsafe fn fill_by_eight(&self, first: usize, name: &Name, slots: &mut Slots) -> usize {
+    unsafe fn fill_by_eight(&self, rows: Rows, name: &Name, slots: &mut Slots) -> usize {
         // SAFETY: as the caller says.
-        unsafe { cell_wide::fill_integers(self, first, name, slots) }
+        unsafe { cell_wide::fill_integers(self, rows, name, slots) }
     }
 }
 
@@ -112,9 +112,9 @@ impl<T: ArrowNativeType + Into<f64>> Cell for Floats<T> {
     }
 
     #[cfg(target_arch = "x86_64")]
-    unsafe fn fill_by_eight(&self, first: usize, name: &Name, slots: &mut Slots) -> usize {
+    unsafe fn fill_by_eight(&self, rows: Rows, name: &Name, slots: &mut Slots) -> usize {
         // SAFETY: as the caller says.
-        unsafe { cell_wide::fill_floats(self, first, name, slots) }
+        unsafe { cell_wide::fill_floats(self, rows, name, slots) }
     }
 }
 
@@ -130,9 +130,9 @@ impl Cell for Booleans {
     }
 
     #[cfg(target_arch = "x86_64")]
-    unsafe fn fill_by_eight(&self, first: usize, name: &Name, slots: &mut Slots) -> usize {
+    unsafe fn fill_by_eight(&self, rows: Rows, name: &Name, slots: &mut Slots) -> usize {
         // SAFETY: as the caller says.
-        unsafe { cell_wide::fill_booleans(self, first, name, slots) }
+        unsafe { cell_wide::fill_booleans(self, rows, name, slots) }
     }
 }
 
@@ -165,12 +165,12 @@ impl<T: ArrowNativeType + Into<i64>> Cell for Decimals<T> {
     }
 
     #[cfg(target_arch = "x86_64")]
-    unsafe fn fill_by_eight(&self, first: usize, name: &Name, slots: &mut Slots) -> usize {
+    unsafe fn fill_by_eight(&self, rows: Rows, name: &Name, slots: &mut Slots) -> usize {
         if !(1..=24).contains(&self.scale) {
             return 0;
         }
         // SAFETY: as the caller says.
-        unsafe { cell_wide::fill_decimals(self, first, name, slots) }
+        unsafe { cell_wide::fill_decimals(self, rows, name, slots) }
     }
 }
 
@@ -192,12 +192,12 @@ impl Cell for WideDecimals {
     }
 
     #[cfg(target_arch = "x86_64")]
-    unsafe fn fill_by_eight(&self, first: usize, name: &Name, slots: &mut Slots) -> usize {
+    unsafe fn fill_by_eight(&self, rows: Rows, name: &Name, slots: &mut Slots) -> usize {
         if !(1..=24).contains(&self.0.scale) {
             return 0;
         }
         // SAFETY: as the caller says.
-        unsafe { cell_wide::fill_wide_decimals(self, first, name, slots) }
+        unsafe { cell_wide::fill_wide_decimals(self, rows, name, slots) }
     }
 }
 
@@ -232,9 +232,9 @@ impl Cell for Days {
     }
 
     #[cfg(target_arch = "x86_64")]
-    unsafe fn fill_by_eight(&self, first: usize, name: &Name, slots: &mut Slots) -> usize {
+    unsafe fn fill_by_eight(&self, rows: Rows, name: &Name, slots: &mut Slots) -> usize {
         // SAFETY: as the caller says.
-        unsafe { cell_wide::fill_days(self, first, name, slots) }
+        unsafe { cell_wide::fill_days(self, rows, name, slots) }
     }
 }
 
@@ -269,12 +269,12 @@ impl<T: ArrowNativeType + Into<i64>, const PER_SECOND: i64> Cell for Clock<T, PE
     }
 
     #[cfg(target_arch = "x86_64")]
-    unsafe fn fill_by_eight(&self, first: usize, name: &Name, slots: &mut Slots) -> usize {
+    unsafe fn fill_by_eight(&self, rows: Rows, name: &Name, slots: &mut Slots) -> usize {
         if PER_SECOND == 1 || self.tag != TIME_TAG {
             return 0;
         }
         // SAFETY: as the caller says.
-        unsafe { cell_wide::fill_moments(self, first, name, slots) }
+        unsafe { cell_wide::fill_moments(self, rows, name, slots) }
     }
 }
 

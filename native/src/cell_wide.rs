@@ -20,7 +20,7 @@ use arrow_buffer::ArrowNativeType;
 
 use crate::cbor::{DATE_TAG, FALSE, FOUR, MAP, NANOSECONDS_KEY, TRUE};
 use crate::cell::{Booleans, Cell, Clock, Days, Decimals, Floats, Ints, Whole, WideDecimals};
-use crate::slots::{Name, Put, Slots};
+use crate::slots::{Name, Put, Rows, Slots};
 use crate::slots_wide::fill;
 
 /// Eight encoded values of at most 16 bytes each.
@@ -269,22 +269,22 @@ fn widened<T: ArrowNativeType + Into<i64>>(values: &[T], row: usize) -> __m512i 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub fn fill_integers<T: ArrowNativeType + Into<i64>>(
     cells: &Ints<T>,
-    first: usize,
+    rows: Rows,
     name: &Name,
     slots: &mut Slots,
 ) -> usize {
-    fill(first, name, slots, |row| integers(widened(&cells.0, row)), one_by_one(cells))
+    fill(rows, name, slots, |row| integers(widened(&cells.0, row)), one_by_one(cells))
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub fn fill_days(cells: &Days, first: usize, name: &Name, slots: &mut Slots) -> usize {
-    fill(first, name, slots, |row| days(widened(&cells.0, row)), one_by_one(cells))
+pub fn fill_days(cells: &Days, rows: Rows, name: &Name, slots: &mut Slots) -> usize {
+    fill(rows, name, slots, |row| days(widened(&cells.0, row)), one_by_one(cells))
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub fn fill_floats<T: ArrowNativeType + Into<f64>>(
     cells: &Floats<T>,
-    first: usize,
+    rows: Rows,
     name: &Name,
     slots: &mut Slots,
 ) -> usize {
@@ -292,50 +292,50 @@ pub fn fill_floats<T: ArrowNativeType + Into<f64>>(
         let values: &[T; 8] = cells.0[row..row + 8].try_into().expect("its length");
         floats(load(&values.map(|value| value.into().to_bits())))
     };
-    fill(first, name, slots, eight, one_by_one(cells))
+    fill(rows, name, slots, eight, one_by_one(cells))
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub fn fill_booleans(cells: &Booleans, first: usize, name: &Name, slots: &mut Slots) -> usize {
+pub fn fill_booleans(cells: &Booleans, rows: Rows, name: &Name, slots: &mut Slots) -> usize {
     let eight = |row: usize| {
         let at = cells.0.offset() + row;
         let bytes = &cells.0.values()[at / 8..(at + 8).div_ceil(8)];
         let last = u16::from(bytes[bytes.len() - 1]);
         booleans(((last << 8 | u16::from(bytes[0])) >> (at % 8)) as u8)
     };
-    fill(first, name, slots, eight, one_by_one(cells))
+    fill(rows, name, slots, eight, one_by_one(cells))
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub fn fill_decimals<T: ArrowNativeType + Into<i64>>(
     cells: &Decimals<T>,
-    first: usize,
+    rows: Rows,
     name: &Name,
     slots: &mut Slots,
 ) -> usize {
     let eight = |row: usize| decimals(widened(&cells.values, row), cells.scale.unsigned_abs().into());
-    fill(first, name, slots, eight, one_by_one(cells))
+    fill(rows, name, slots, eight, one_by_one(cells))
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub fn fill_wide_decimals(cells: &WideDecimals, first: usize, name: &Name, slots: &mut Slots) -> usize {
+pub fn fill_wide_decimals(cells: &WideDecimals, rows: Rows, name: &Name, slots: &mut Slots) -> usize {
     let eight = |row: usize| {
         let values: &[i128; 8] = cells.0.values[row..row + 8].try_into().expect("its length");
         let (values, odd) = narrowed(values);
         Eight { odd, ..decimals(values, cells.0.scale.unsigned_abs().into()) }
     };
-    fill(first, name, slots, eight, one_by_one(cells))
+    fill(rows, name, slots, eight, one_by_one(cells))
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub fn fill_moments<T: ArrowNativeType + Into<i64>, const PER_SECOND: i64>(
     cells: &Clock<T, PER_SECOND>,
-    first: usize,
+    rows: Rows,
     name: &Name,
     slots: &mut Slots,
 ) -> usize {
     let eight = |row: usize| moments(widened(&cells.values, row), PER_SECOND as u32, cells.tag);
-    fill(first, name, slots, eight, one_by_one(cells))
+    fill(rows, name, slots, eight, one_by_one(cells))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub fn present(nulls: Option<&NullBuffer>, first: usize, rows: usize) -> Option<
 
 /// So many lowest bits.
 #[inline(always)]
-fn all(rows: usize) -> u64 {
+pub fn all(rows: usize) -> u64 {
     debug_assert!(rows <= GROUP, "a group has no more rows than a word has bits");
     if rows >= GROUP { u64::MAX } else { (1 << rows) - 1 }
 }
@@ -33,6 +33,11 @@ pub struct Rows(u64);
 impl Rows {
     pub fn count(self) -> usize {
         self.0.count_ones() as usize
+    }
+
+    /// One bit for each row, the first one's lowest.
+    pub fn bits(self) -> u64 {
+        self.0
     }
 
     /// The others of a group of so many rows.

@@ -92,6 +92,17 @@ impl Put for Encoded {
     }
 }
 
+/// Add the room of a value to each row that has one, or to all if most have: that is only as much more memory.
+fn add_rooms(room: usize, node: &Node, group: &Range<usize>, sizes: &mut Sizes) {
+    match present(node.nulls.as_ref(), group.start, group.len()) {
+        Some(rows) if 2 * rows.count() < group.len() => {
+            let sizes = sizes.by_row();
+            rows.for_each(|row| sizes[row] += room);
+        }
+        _ => sizes.add(room),
+    }
+}
+
 /// What signs the rows of one batch.
 pub struct Signing<'a> {
     pub fields: &'a [Field],
@@ -186,18 +197,9 @@ impl Signing<'_> {
             let Field { name, node } = &self.fields[field];
             match &node.kind {
                 Kind::Null => {}
-                Kind::Cells(cells) => match present(node.nulls.as_ref(), group.start, group.len()) {
-                    None => sizes.add(name.room(cells.room())),
-                    Some(rows) => {
-                        let sizes = sizes.by_row();
-                        rows.for_each(|row| sizes[row] += name.room(cells.room()));
-                    }
-                },
-                Kind::Strings(_)
-                    if known[field].short
-                        && node.nulls.as_ref().is_none_or(|nulls| nulls.null_count() == 0) =>
-                {
-                    sizes.add(name.room(HEAD_ROOM) + SHORT);
+                Kind::Cells(cells) => add_rooms(name.room(cells.room()), node, group, sizes),
+                Kind::Strings(_) if known[field].short => {
+                    add_rooms(name.room(HEAD_ROOM) + SHORT, node, group, sizes);
                 }
                 Kind::Strings(strings) => strings.rooms(group.clone(), name, node.nulls.as_ref(), sizes),
                 _ => {

@@ -3,7 +3,7 @@
 
 use arrow_buffer::NullBuffer;
 
-use crate::present::{GROUP, present};
+use crate::present::{GROUP, all, present};
 use crate::sha::{Block, Keying, PADDING_ROOM, Span, pad};
 #[cfg(target_arch = "x86_64")]
 use crate::slots_wide::pad_all;
@@ -114,6 +114,9 @@ impl<T: Copy + Default> Default for ByRow<T> {
     }
 }
 
+/// The first of the batch's rows that make a group, and which of them have a value, as bits.
+pub type Rows = (usize, u64);
+
 /// Values that are encoded, but not written yet.
 #[derive(Default)]
 pub struct Staged {
@@ -141,9 +144,15 @@ impl Slots {
         self.wide = wide && processor_has_kernels();
     }
 
-    /// Whether eight of the batch's rows `first..` may be written at a time: none is null.
-    pub fn by_eight(&self, first: usize, nulls: Option<&NullBuffer>) -> bool {
-        self.wide && present(nulls, first, self.rows).is_none_or(|present| present.count() == self.rows)
+    /// Which of the batch's rows `first..` have a value, as bits, if they may be written eight at a time.
+    pub fn by_eight(&self, first: usize, name: &Name, nulls: Option<&NullBuffer>) -> Option<u64> {
+        let bits = match present(nulls, first, self.rows) {
+            None => all(self.rows),
+            // A row without a value is scribbled on as if it had one: there is room for a short name.
+            Some(rows) if 2 * rows.count() >= self.rows && name.chunks.len() == 1 => rows.bits(),
+            Some(_) => return None,
+        };
+        self.wide.then_some(bits)
     }
 
     /// The bytes of all slots, and where each row's message goes on.
@@ -209,14 +218,15 @@ impl Slots {
         }
     }
 
-    /// Write a name and a value for each row of the group from `done` on; none of the batch's rows `first..`
-    /// is null.
+    /// Write a name and a value for each row of the group from `done` on that is `present`.
     #[inline(always)]
-    pub fn fill_from(&mut self, done: usize, first: usize, name: &Name, values: &impl Put) {
+    pub fn fill_from(&mut self, done: usize, present: u64, first: usize, name: &Name, values: &impl Put) {
         let (bytes, cursors) = self.cursors();
         for (row, cursor) in cursors.iter_mut().enumerate().skip(done) {
-            let at = name.put(bytes, *cursor);
-            *cursor = values.put(first + row, bytes, at);
+            if present >> row & 1 != 0 {
+                let at = name.put(bytes, *cursor);
+                *cursor = values.put(first + row, bytes, at);
+            }
         }
     }
 

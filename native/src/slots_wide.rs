@@ -3,14 +3,15 @@
 use core::arch::x86_64::{
     __m128i, __m512i, _mm_cvtsi32_si128, _mm_cvtsi64_si128, _mm_loadu_si128, _mm256_mask_loadu_epi8,
     _mm256_storeu_si256, _mm256_zextsi128_si256, _mm512_add_epi64, _mm512_cmpge_epu64_mask,
-    _mm512_loadu_si512, _mm512_mask_mov_epi64, _mm512_max_epu64, _mm512_or_si512, _mm512_permutex2var_epi64,
-    _mm512_reduce_max_epu64, _mm512_set_epi64, _mm512_set1_epi64, _mm512_sll_epi64, _mm512_slli_epi64,
-    _mm512_srl_epi64, _mm512_storeu_si512, _mm512_sub_epi64, _mm512_zextsi128_si512,
+    _mm512_loadu_si512, _mm512_mask_add_epi64, _mm512_mask_mov_epi64, _mm512_maskz_mov_epi64,
+    _mm512_max_epu64, _mm512_or_si512, _mm512_permutex2var_epi64, _mm512_reduce_max_epu64, _mm512_set_epi64,
+    _mm512_set1_epi64, _mm512_sll_epi64, _mm512_slli_epi64, _mm512_srl_epi64, _mm512_storeu_si512,
+    _mm512_sub_epi64, _mm512_zextsi128_si512,
 };
 
 use crate::cell_wide::Eight;
 use crate::sha::{PADDING_ROOM, Span};
-use crate::slots::{Name, SHORT, Slots, Staged};
+use crate::slots::{Name, Rows, SHORT, Slots, Staged};
 
 /// Where eight rows' values go, or come from.
 pub type Places = [usize; 8];
@@ -62,13 +63,13 @@ fn check(bytes: &[u8], places: &[usize], count: usize) -> bool {
     bytes.len() >= count && last <= bytes.len() - count
 }
 
-/// Write the name and the value of each row and give how many are written: rows behind the last eight are
-/// left. `eight(row)` encodes the values of the rows `row..row + 8` of the batch, and `put(row, bytes, at)`
+/// Write the name and the value of each row that has one and give how many rows are done: those behind the
+/// last eight are left. `eight(row)` encodes the values of the rows `row..row + 8` of the batch, and `put(row, bytes, at)`
 /// writes an odd one and gives where it ends.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub fn fill(
-    first: usize,
+    (first, present): Rows,
     name: &Name,
     slots: &mut Slots,
     eight: impl Fn(usize) -> Eight,
@@ -83,7 +84,8 @@ pub fn fill(
         let Eight { low, high, lengths, odd } = eight(first + i * 8);
         let starts = load(cursors);
         store(&mut places.0.as_chunks_mut::<8>().0[i], starts);
-        store(cursors, _mm512_add_epi64(_mm512_add_epi64(starts, lengths), all(length)));
+        let ends = _mm512_add_epi64(_mm512_add_epi64(starts, lengths), all(length));
+        store(cursors, _mm512_mask_mov_epi64(starts, (present >> (i * 8)) as u8, ends));
         stage(&mut values.0.as_chunks_mut::<8>().0[i], low, high);
         odd_rows |= u64::from(odd) << (i * 8);
     }
@@ -108,6 +110,7 @@ pub fn fill(
             bytes[at..at + 16].copy_from_slice(&value.to_le_bytes());
         }
     }
+    odd_rows &= present;
     while odd_rows != 0 {
         let row = odd_rows.trailing_zeros() as usize;
         odd_rows &= odd_rows - 1;
@@ -128,7 +131,13 @@ pub trait Texts {
 /// The same for texts, none of them if one is long or near the end of all. `major` is the type of their heads.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub fn fill_texts(first: usize, name: &Name, slots: &mut Slots, texts: &impl Texts, major: u8) -> usize {
+pub fn fill_texts(
+    (first, present): Rows,
+    name: &Name,
+    slots: &mut Slots,
+    texts: &impl Texts,
+    major: u8,
+) -> usize {
     let all_bytes = texts.values();
     let (chunks, length) = name.parts();
     let (bytes, cursors, Staged { values, places, texts: behind }) = slots.staged();
@@ -147,6 +156,8 @@ pub fn fill_texts(first: usize, name: &Name, slots: &mut Slots, texts: &impl Tex
     for (i, cursors) in eights.iter_mut().enumerate() {
         let from = load(&texts.begins(first + i * 8));
         let lengths = _mm512_sub_epi64(load(&texts.begins(first + i * 8 + 1)), from);
+        let present = (present >> (i * 8)) as u8;
+        let lengths = _mm512_maskz_mov_epi64(present, lengths);
         (longest, latest) = (_mm512_max_epu64(longest, lengths), _mm512_max_epu64(latest, from));
         let two = _mm512_cmpge_epu64_mask(lengths, all(24));
         let heads = _mm512_or_si512(lengths, all(major.into()));
@@ -162,7 +173,7 @@ pub fn fill_texts(first: usize, name: &Name, slots: &mut Slots, texts: &impl Tex
         let to = _mm512_add_epi64(starts, _mm512_mask_mov_epi64(all(length + 1), two, all(length + 2)));
         store(&mut places.0.as_chunks_mut::<8>().0[i], starts);
         store(&mut behind.0.as_chunks_mut::<8>().0[i], to);
-        store(cursors, _mm512_add_epi64(to, lengths));
+        store(cursors, _mm512_mask_add_epi64(starts, present, to, lengths));
     }
     let (values, places, behind) = (&values.0[..by_eight], &places.0[..by_eight], &behind.0[..by_eight]);
     let longest = _mm512_reduce_max_epu64(longest) as usize;

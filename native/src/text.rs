@@ -7,7 +7,7 @@ use arrow_buffer::{ArrowNativeType, Buffer, NullBuffer, ScalarBuffer};
 
 use crate::cbor::{BYTES, HEAD_ROOM, NULL, SHORT_HEAD, TEXT, push_head, put_head, put_short_head};
 use crate::present::present;
-use crate::slots::{Name, Put, SHORT, Sizes, Slots, copy, copy_room};
+use crate::slots::{Name, Put, Rows, SHORT, Sizes, Slots, copy, copy_room};
 #[cfg(target_arch = "x86_64")]
 use crate::slots_wide::{Places, Texts, fill_texts};
 
@@ -91,7 +91,7 @@ pub trait Layout: Send + Sync {
     /// # Safety
     ///
     /// The processor has the instructions of the kernels.
-    unsafe fn fill_by_eight(&self, _first: usize, _name: &Name, _slots: &mut Slots, _major: u8) -> usize {
+    unsafe fn fill_by_eight(&self, _rows: Rows, _name: &Name, _slots: &mut Slots, _major: u8) -> usize {
         0
     }
 }
@@ -163,9 +163,9 @@ impl<O: ArrowNativeType> Layout for Offsets<O> {
     }
 
     #[cfg(target_arch = "x86_64")]
-    unsafe fn fill_by_eight(&self, first: usize, name: &Name, slots: &mut Slots, major: u8) -> usize {
+    unsafe fn fill_by_eight(&self, rows: Rows, name: &Name, slots: &mut Slots, major: u8) -> usize {
         // SAFETY: as the caller says.
-        unsafe { fill_texts(first, name, slots, self, major) }
+        unsafe { fill_texts(rows, name, slots, self, major) }
     }
 }
 
@@ -284,12 +284,12 @@ impl<L: Layout> Strings for Column<L> {
             Content::Encoded => None,
         };
         if let Some(major) = major
-            && slots.by_eight(first, nulls)
+            && let Some(present) = slots.by_eight(first, name, nulls)
         {
             // SAFETY: slots go by eight only where the processor has the instructions.
-            let done = unsafe { self.layout.fill_by_eight(first, name, slots, major) };
+            let done = unsafe { self.layout.fill_by_eight((first, present), name, slots, major) };
             if done > 0 {
-                return slots.fill_from(done, first, name, self);
+                return slots.fill_from(done, present, first, name, self);
             }
         }
         slots.fill(first, name, nulls, self);

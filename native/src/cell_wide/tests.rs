@@ -8,10 +8,11 @@ use arrow_array::types::{
     TimestampSecondType, UInt8Type, UInt32Type,
 };
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Float32Array, Float64Array, Int64Array, LargeStringArray,
-    PrimitiveArray, StringArray, StringViewArray, Time64MicrosecondArray, TimestampMicrosecondArray,
+    Array, ArrayRef, BinaryArray, BooleanArray, Float32Array, Float64Array, LargeStringArray, PrimitiveArray,
+    StringArray, StringViewArray, Time64MicrosecondArray, TimestampMicrosecondArray,
     TimestampMillisecondArray, TimestampNanosecondArray,
 };
+use arrow_buffer::NullBuffer;
 use arrow_schema::DataType;
 
 use super::*;
@@ -81,16 +82,19 @@ impl Random {
     }
 }
 
-const ROWS: usize = 3_000;
+const ROWS: usize = 2_000;
 
 fn numbers<T: ArrowPrimitiveType>(random: &mut Random, convert: impl Fn(i64) -> T::Native) -> ArrayRef {
     Arc::new((0..ROWS).map(|_| Some(convert(random.number()))).collect::<PrimitiveArray<T>>())
 }
 
-fn signed(array: &ArrayRef, name: &[u8], rows: Range<usize>, wide: bool) -> Vec<Digest> {
-    let node = build(array, &Shape::default(), 0).expect("its type has signatures");
-    let fields = [Field { name: Name::new(name), node }];
-    let plans = [Plan { fields: vec![0] }];
+fn signed(arrays: &[ArrayRef], name: &[u8], rows: Range<usize>, wide: bool) -> Vec<Digest> {
+    let field = |array| Field {
+        name: Name::new(name),
+        node: build(array, &Shape::default(), 0).expect("its type has signatures"),
+    };
+    let fields: Vec<Field> = arrays.iter().map(field).collect();
+    let plans = [Plan { fields: (0..fields.len()).collect() }];
     let hasher = Hasher::new(Keying::new(None));
     let mut out = vec![[0; 32]; rows.len()];
     let signing = Signing { fields: &fields, plans: &plans, hasher: &hasher, wide };
@@ -100,14 +104,18 @@ fn signed(array: &ArrayRef, name: &[u8], rows: Range<usize>, wide: bool) -> Vec<
 
 /// Eight values at a time give the same as one by one, wherever the rows begin and however long the name is.
 fn agree(array: &ArrayRef) {
+    agree_together(std::slice::from_ref(array));
+}
+
+fn agree_together(arrays: &[ArrayRef]) {
     let bytes: Vec<u8> = (0..40).map(|i| 0x61 + i).collect();
     for (length, rows) in [(1, 0..ROWS), (8, 3..ROWS), (14, 1..72), (15, 5..700), (16, 64..640), (33, 0..900)]
     {
         let name = &bytes[..length];
-        let kind = array.data_type();
-        let one_by_one = signed(array, name, rows.clone(), false);
-        assert_eq!(signed(array, name, rows.clone(), true), one_by_one, "{kind}, {length}, {rows:?}");
-        let part = array.slice(rows.start, rows.len());
+        let kind = arrays[0].data_type();
+        let one_by_one = signed(arrays, name, rows.clone(), false);
+        assert_eq!(signed(arrays, name, rows.clone(), true), one_by_one, "{kind}, {length}, {rows:?}");
+        let part: Vec<ArrayRef> = arrays.iter().map(|array| array.slice(rows.start, rows.len())).collect();
         assert_eq!(signed(&part, name, 0..rows.len(), true), one_by_one, "{kind}, {length}, {rows:?}");
     }
 }
@@ -197,11 +205,29 @@ fn texts_and_bytes_of_any_length() {
 }
 
 #[test]
-fn some_groups_with_nulls() {
+fn nulls_in_some_groups_few_or_many() {
     let random = &mut Random(36);
-    let null = |row: usize| (row / 200).is_multiple_of(2) && row % 7 == 3;
-    let numbers: Int64Array = (0..ROWS).map(|row| (!null(row)).then(|| random.number())).collect();
-    let texts: StringArray = (0..ROWS).map(|row| (!null(row)).then(|| random.text())).collect();
-    let arrays: [ArrayRef; 2] = [Arc::new(numbers), Arc::new(texts)];
-    arrays.iter().for_each(agree);
+    for often in [2, 4, 30] {
+        let mut null = |row: usize| !(row / 200).is_multiple_of(3) && random.below(often) == 0;
+        let nulls: Vec<Vec<bool>> = (0..6).map(|_| (0..ROWS).map(&mut null).collect()).collect();
+        let nullable = |array: ArrayRef, column: usize| {
+            let valid = NullBuffer::from(nulls[column].iter().map(|null| !null).collect::<Vec<_>>());
+            let data = array.to_data().into_builder().nulls(Some(valid)).build().expect("it is sound");
+            arrow_array::make_array(data)
+        };
+        let texts: StringArray = (0..ROWS).map(|_| Some(random.text())).collect();
+        let short: StringArray = (0..ROWS).map(|row| Some(&"abcdefghijk"[..row % 11])).collect();
+        let floats: Float64Array = (0..ROWS).map(|_| Some(random.float())).collect();
+        let booleans: BooleanArray = (0..ROWS).map(|_| Some(random.below(2) == 0)).collect();
+        let arrays = [
+            nullable(numbers::<Int64Type>(random, |number| number), 0),
+            nullable(Arc::new(texts), 1),
+            nullable(numbers::<Date32Type>(random, |number| number as i32), 2),
+            nullable(Arc::new(floats), 3),
+            nullable(Arc::new(booleans), 4),
+            nullable(Arc::new(short), 5),
+        ];
+        arrays.iter().for_each(agree);
+        agree_together(&arrays);
+    }
 }
