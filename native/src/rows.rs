@@ -92,7 +92,7 @@ impl Put for Encoded {
     }
 }
 
-/// Add the room of a value to each row that has one, or to all if most have: that is only as much more memory.
+/// Add the room of a value to each row that has one, or to all if most have, which is only more memory.
 fn add_rooms(room: usize, node: &Node, group: &Range<usize>, sizes: &mut Sizes) {
     match present(node.nulls.as_ref(), group.start, group.len()) {
         Some(rows) if 2 * rows.count() < group.len() => {

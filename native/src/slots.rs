@@ -139,7 +139,7 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// Encode eight values at a time from now on, which the processor has the instructions for, or one by one.
+    /// Encode eight values at a time from now on, if the processor has the instructions, or one by one.
     pub fn choose(&mut self, wide: bool) {
         self.wide = wide && processor_has_kernels();
     }

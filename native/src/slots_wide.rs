@@ -64,8 +64,8 @@ fn check(bytes: &[u8], places: &[usize], count: usize) -> bool {
 }
 
 /// Write the name and the value of each row that has one and give how many rows are done: those behind the
-/// last eight are left. `eight(row)` encodes the values of the rows `row..row + 8` of the batch, and `put(row, bytes, at)`
-/// writes an odd one and gives where it ends.
+/// last eight are left. `eight(row)` encodes the values of the rows `row..row + 8` of the batch, and
+/// `put(row, bytes, at)` writes an odd one and gives where it ends.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub fn fill(
@@ -128,7 +128,7 @@ pub trait Texts {
     fn begins(&self, row: usize) -> Places;
 }
 
-/// The same for texts, none of them if one is long or near the end of all. `major` is the type of their heads.
+/// The same for texts, none if one is long or near the end of all. `major` is the type of their heads.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub fn fill_texts(
