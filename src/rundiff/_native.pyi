@@ -137,8 +137,8 @@ class Seen:
 class JoinedParquet:
     """A Parquet file that is put together of others, all of one schema, whose pages stay as they are."""
 
-    def append(self, file: bytes) -> bytes:
-        """Take over the row groups of a whole file, and give the bytes to be written next.
+    def append(self, file: pa.UInt8Array) -> bytes:
+        """Take over the row groups of a whole file, its bytes an array, and give the bytes to be written next.
 
         The first file says what the schema and its metadata are. Raises `ValueError` where a file can't be read.
         """

@@ -40,7 +40,7 @@ class RowGroups:
         self._stream = stream
         self._schema = schema
         self._options = options
-        self._under_way: deque[Future[bytes]] = deque()
+        self._under_way: deque[Future[pa.Array | None]] = deque()
         self._writer: pq.ParquetWriter | None = None
         self._joined: Any = None
         self._begun = False
@@ -81,20 +81,21 @@ class RowGroups:
 
     def _take(self) -> None:
         file = self._under_way.popleft().result()
-        if self._joined is not None:
+        if file is not None:
             self._stream.write(self._joined.append(file))
             self._begun = True
 
-    def _encoded(self, rows: pa.Table) -> bytes:
+    def _encoded(self, rows: pa.Table) -> pa.Array | None:
         import pyarrow.parquet as pq
 
         if self._joined is None:
             self._arrows_writer().write_table(rows, row_group_size=rows.num_rows)
-            return b""
+            return None
         sink = pa.BufferOutputStream()
         with pq.ParquetWriter(sink, self._schema, **self._options) as writer:
             writer.write_table(rows, row_group_size=rows.num_rows)
-        return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]  # pyarrow is untyped
+        file = sink.getvalue()
+        return pa.Array.from_buffers(pa.uint8(), file.size, [None, file])
 
     def _arrows_writer(self) -> pq.ParquetWriter:
         import pyarrow.parquet as pq
