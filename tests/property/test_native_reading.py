@@ -151,6 +151,23 @@ def test_parquet_files_are_read_as_arrow_reads_them(
         assert values(read.column(name)) == values(expected.column(name))
 
 
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("dictionary", [False, True])
+def test_a_column_of_long_texts_is_read_in_lanes(tmp_path: Path, version: str, *, dictionary: bool) -> None:
+    """It weighs more than all others, so each core decodes batches of its own."""
+    ids = np.arange(18_000)
+    texts = [None if n % 13 == 0 else f"{n % 700} " * (400 + n % 300) for n in ids.tolist()]
+    table = pa.table({"id": ids, "text": texts, "even": pa.array(ids % 2 == 0)})
+    path = tmp_path / "long.parquet"
+    pq.write_table(
+        table, path, row_group_size=5_000, data_page_version=version, use_dictionary=["text"] * dictionary
+    )
+    batches = list(native.ParquetReader(path, table.schema, 4_096))
+    assert [len(batch) for batch in batches] == [4_096] * 4 + [18_000 - 4 * 4_096]
+    read = pa.Table.from_batches([pa.RecordBatch.from_struct_array(batch) for batch in batches])
+    assert read.equals(table)
+
+
 @relaxed(80)
 @given(
     count=st.integers(1, 60),
