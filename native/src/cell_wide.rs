@@ -140,7 +140,8 @@ fn reduced(bits: __m512i, magnitude: __m512i, doubles: Eight, fine: __mmask8) ->
     let values = _mm512_castsi512_pd(bits);
     let Eight { mut low, mut high, mut lengths, .. } = doubles;
     let singles = _mm512_cvtpd_ps(values);
-    let fits = _mm512_cmp_pd_mask::<_CMP_EQ_OQ>(_mm512_cvtps_pd(singles), values);
+    // Where a program lets the processor take subnormal numbers for zero, comparing alone would do so, too.
+    let fits = !fine & _mm512_cmp_pd_mask::<_CMP_EQ_OQ>(_mm512_cvtps_pd(singles), values);
     let four = swap_bytes(_mm512_cvtepu32_epi64(_mm256_castps_si256(singles)));
     let encoded = _mm512_or_si512(_mm512_srli_epi64(four, 24), all(0xfa));
     low = _mm512_mask_mov_epi64(low, fits, encoded);
@@ -152,7 +153,7 @@ fn reduced(bits: __m512i, magnitude: __m512i, doubles: Eight, fine: __mmask8) ->
     low = _mm512_mask_mov_epi64(low, fits, encoded);
     lengths = _mm512_mask_mov_epi64(lengths, fits, all(3));
     let integer = _mm512_cvttpd_epi64(values);
-    let fits = _mm512_cmp_pd_mask::<_CMP_EQ_OQ>(_mm512_cvtepi64_pd(integer), values);
+    let fits = !fine & _mm512_cmp_pd_mask::<_CMP_EQ_OQ>(_mm512_cvtepi64_pd(integer), values);
     let encoded = integers(integer);
     low = _mm512_mask_mov_epi64(low, fits, encoded.low);
     high = _mm512_mask_mov_epi64(high, fits, encoded.high);

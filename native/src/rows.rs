@@ -57,7 +57,22 @@ thread_local! {
 
 /// Do something with what this thread reuses from batch to batch.
 pub fn with_worker<T>(work: impl FnOnce(&mut Worker) -> T) -> T {
-    WORKER.with_borrow_mut(work)
+    WORKER.with_borrow_mut(|worker| {
+        let done = work(worker);
+        worker.give_back();
+        done
+    })
+}
+
+/// Bytes of one kind that a thread keeps for the next batch; a few very long values don't stay.
+const KEPT: usize = 4 << 20;
+
+impl Worker {
+    fn give_back(&mut self) {
+        self.slots.give_back(KEPT);
+        self.encoded.retain(|encoded| encoded.bytes.capacity() <= KEPT);
+        self.scratch.give_back(KEPT);
+    }
 }
 
 /// What is known of a column's texts in all rows that are signed in one go.

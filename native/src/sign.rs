@@ -80,10 +80,11 @@ fn sign_all(
 ) -> PyResult<(Vec<Recycled>, Vec<Bad>)> {
     let pool = if record.rows > TASK { Some(pool().map_err(PyRuntimeError::new_err)?) } else { None };
     let signing = Signing { fields: &record.fields, plans, hasher, wide };
+    // Every row's signature is written, bad ones' too: what was in the memory doesn't matter. Taken while attached,
+    // so that no fork meets the lock held.
+    let mut out: Vec<Recycled> =
+        plans.iter().map(|_| Recycled::of(record.rows * size_of::<Digest>(), 0)).collect();
     Ok(py.detach(|| {
-        // Every row's signature is written, bad ones' too: what was in the memory doesn't matter.
-        let mut out: Vec<Recycled> =
-            plans.iter().map(|_| Recycled::of(record.rows * size_of::<Digest>(), 0)).collect();
         // A task is a range of rows and its part of each plan's signatures.
         let mut tasks: Vec<(usize, Vec<&mut [Digest]>)> =
             (0..record.rows).step_by(TASK).map(|first| (first, Vec::new())).collect();

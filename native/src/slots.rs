@@ -139,6 +139,13 @@ pub struct Slots {
 }
 
 impl Slots {
+    /// Let go of memory beyond so many bytes; no group is under way.
+    pub fn give_back(&mut self, kept: usize) {
+        if self.blocks.capacity() * size_of::<Block>() > kept {
+            self.blocks = Vec::new();
+        }
+    }
+
     /// Encode eight values at a time from now on, if the processor has the instructions, or one by one.
     pub fn choose(&mut self, wide: bool) {
         self.wide = wide && processor_has_kernels();

@@ -94,6 +94,15 @@ pub struct Scratch {
     bytes: Vec<u8>,
 }
 
+impl Scratch {
+    /// Let go of memory beyond so many bytes.
+    pub fn give_back(&mut self, kept: usize) {
+        if self.bytes.capacity() > kept || self.entries.capacity() * size_of::<Entry>() > kept {
+            *self = Self::default();
+        }
+    }
+}
+
 /// A member of a map as it lies in the buffer: its key, then its value, empty when null.
 #[derive(Clone, Copy)]
 struct Entry {

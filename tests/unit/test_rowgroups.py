@@ -103,15 +103,26 @@ def test_a_file_without_rows() -> None:
     assert pq.read_table(io.BytesIO(written([(table(0), ROWS)]))).equals(table(0))
 
 
-def test_an_error_is_raised_and_leaves_no_whole_file() -> None:
+def test_after_an_error_no_call_goes_on() -> None:
     stream = io.BytesIO()
     file = RowGroups(stream, table().schema, {})
     file.write(table(), ROWS)
     file.write(pa.table({"other": [1]}), ROWS)
-    with pytest.raises(ValueError, match="schema"):
+    with pytest.raises(OSError, match="a row group can't be encoded"):
+        _write_many(file)
+    with pytest.raises(OSError, match="could not be written"):
+        file.write(table(), ROWS)
+    with pytest.raises(OSError, match="could not be written"):
         file.end()
+    file.abandon()
+    del file
     with pytest.raises(pa.ArrowInvalid):
         pq.read_table(io.BytesIO(stream.getvalue()))
+
+
+def _write_many(file: RowGroups) -> None:
+    for _ in range(9):
+        file.write(table(), ROWS)
 
 
 def test_an_abandoned_file_is_no_whole_one() -> None:
@@ -120,5 +131,6 @@ def test_an_abandoned_file_is_no_whole_one() -> None:
     for _ in range(4):
         file.write(table(), ROWS)
     file.abandon()
+    del file
     with pytest.raises(pa.ArrowInvalid):
         pq.read_table(io.BytesIO(stream.getvalue()))

@@ -76,6 +76,9 @@ class _CsvFile:
         """Write nothing more."""
         self._writer.close()
 
+    def abandon(self) -> None:
+        """Do nothing: whole batches are written at once."""
+
     def _columns(self, batch: ChangeBatch) -> list[pa.Array]:
         records, count = batch.records, batch.records.num_rows
         sequence = pa.array(np.arange(batch.first_sequence, batch.first_sequence + count, dtype=np.int64))

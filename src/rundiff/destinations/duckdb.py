@@ -42,13 +42,14 @@ _ROW_GROUP = 122_880
 """Rows that DuckDB keeps together. Rows that fill whole ones are written once: in batches of 131,072, loading 1 million
 took twice the processor time, and the file was nearly twice as large."""
 
+_DELETE = "DELETE FROM {table} AS _rundiff_t WHERE EXISTS (SELECT 1 FROM {stage} AS _rundiff_s WHERE {join})"
 _IN_PLACE = ("UPDATE {table} AS _rundiff_t SET {sets} FROM {stage} AS _rundiff_s WHERE {join}",)
 _REWRITE = (
     (
         f"CREATE TEMP TABLE {_MERGED} AS SELECT {{merged}} "
         "FROM {stage} AS _rundiff_s JOIN {table} AS _rundiff_t ON {join}"
     ),
-    "DELETE FROM {table} WHERE ({key}) IN (SELECT {staged_key} FROM {stage} AS _rundiff_s){only}",
+    _DELETE,
     f"INSERT INTO {{table}} ({{all_columns}}) SELECT * FROM {_MERGED}",
     f"DROP TABLE {_MERGED}",
 )
@@ -95,7 +96,8 @@ DIALECT = Dialect(
     type_for=type_for,
     holds=holds,
     update=_update,
-    delete="DELETE FROM {table} WHERE ({key}) IN (SELECT {staged_key} FROM {stage} AS _rundiff_s)",
+    delete=_DELETE,
+    same="encode({staged}) = encode({stored})",
     told=told,
 )
 
@@ -144,17 +146,22 @@ class DuckdbConnection:
         if known is None or known[0] != found:
             known = self._shapes[table] = (
                 found,
-                self._read_shape(found[0][0], found[0][3] is not None, place),
+                self._read_shape(found[0], place),
             )
         return known[1]
 
-    def _read_shape(self, name: str, is_table: bool, place: tuple[str, ...]) -> TableShape:
+    def _read_shape(self, found: tuple[Any, ...], place: tuple[str, ...]) -> TableShape:
+        name, _, sql, indexed = found
+        [(collation,)] = self.rows("SELECT current_setting('default_collation')")
+        # The catalogue names no column's collation. At worst a column without one is taken for one with it.
+        collated = bool(collation) or "COLLATE" in (sql or "").upper()
         columns = {
             _fold(column): ExistingColumn(
                 name=column,
                 type=declared,
                 required=not nullable and default is None,
                 generated=generated,
+                exact=not (collated and declared == "VARCHAR"),
             )
             for column, declared, nullable, default, generated in self.rows(
                 "SELECT column_name, data_type, is_nullable, column_default, "
@@ -172,7 +179,7 @@ class DuckdbConnection:
         keys += [frozenset(map(_indexed, parts)) for is_unique, parts in indexes if is_unique]
         return TableShape(
             name=name,
-            is_table=is_table,
+            is_table=indexed is not None,
             columns=columns,
             unique=keys,
             constrained=bool(keys or indexes) or any(kind == "FOREIGN KEY" for kind, _ in constraints),

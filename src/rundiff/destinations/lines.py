@@ -50,6 +50,9 @@ class _LinesFile:
     def end(self) -> None:
         """Write nothing more."""
 
+    def abandon(self) -> None:
+        """Do nothing: whole batches are written at once."""
+
 
 def _owner(path: Path) -> str | None:
     with path.open("rb") as file:

@@ -193,7 +193,6 @@ class _Statements(msgspec.Struct, frozen=True):
             there=f"FROM {writing.located} AS _rundiff_t WHERE {join}",
             sets=", ".join(sets),
             table_sets=", ".join(f"_rundiff_t.{item}" for item in sets),
-            only=f" AND {current}" if current else "",
             columns=", ".join(map(quote, ours)),
             staged=", ".join(f"_rundiff_s.c{n}" for n in range(len(ours))),
             all_columns=", ".join(map(quote, [*ours, *others])),

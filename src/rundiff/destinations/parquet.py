@@ -70,6 +70,11 @@ class _ParquetFile:
         assert self._groups is not None  # noqa: S101 -- a file is begun for a batch
         self._groups.end()
 
+    def abandon(self) -> None:
+        """Stop encoding."""
+        if self._groups is not None:
+            self._groups.abandon()
+
 
 def _owner(path: Path) -> str | None:
     import pyarrow.parquet as pq

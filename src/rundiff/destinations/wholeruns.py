@@ -37,6 +37,9 @@ class RunFile(Protocol):
     def end(self) -> None:
         """Write what ends the content; the stream below stays open."""
 
+    def abandon(self) -> None:
+        """Write nothing more; the content is given up."""
+
 
 class RunFormat(msgspec.Struct, frozen=True, kw_only=True):
     """What a run's file holds."""
@@ -153,6 +156,7 @@ class WholeRuns(ABC):
                 file.end()
                 self._publish(target, self._run)
         finally:
+            file.abandon()
             self._drop()
 
     def close(self) -> None:
@@ -160,7 +164,9 @@ class WholeRuns(ABC):
         self._abandon()
 
     def _abandon(self) -> None:
-        self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            file.abandon()
         self._drop()
 
     def _go_on(self, expected: Position, run: int) -> None:

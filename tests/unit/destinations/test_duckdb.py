@@ -236,6 +236,16 @@ def test_of_duplicates_without_columns_of_others_one_stays(destination: Destinat
     assert run(path, "SELECT * FROM people ORDER BY ALL") == [(1, "x", 2), (2, "c", 4), (3, "y", 6)]
 
 
+def test_keys_compare_byte_by_byte_whatever_the_collation(destination: Destination, path: Path) -> None:
+    run(path, "CREATE TABLE people (id VARCHAR COLLATE NOCASE, v INT)", "INSERT INTO people VALUES ('AB', 1)")
+    deliver(destination, pa.table({"id": ["ab", "cd", "CD"], "v": [2, 3, 4]}))
+    at = Position(run=1, sequence=3)
+    at = destination.deliver(TARGET, change_batch([{"id": "ab", "v": 5}], "update", first=4), at)
+    destination.deliver(TARGET, change_batch([{"id": "CD", "v": None}], "delete", first=5), at)
+    destination.close()
+    assert run(path, "SELECT * FROM people ORDER BY v") == [("AB", 1), ("cd", 3), ("ab", 5)]
+
+
 def test_a_table_that_changes_meanwhile_is_read_anew(destination: Destination, path: Path) -> None:
     deliver(destination, pa.table({"id": [1, 2], "v": ["a", "b"]}))
     with duckdb.connect(str(path)) as other:  # of this process: DuckDB lets no other one in

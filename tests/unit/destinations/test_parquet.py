@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from rundiff import rowgroups
 from rundiff.destinations import open_destination
 from rundiff.destinations.contract import Destination, Position, Target
-from rundiff.errors import ConfigurationError, DestinationError, Fenced
+from rundiff.errors import ConfigurationError, DestinationError, Fenced, RecordsRefused
+from rundiff.rowgroups import RowGroups
 from rundiff.settings import DestinationOptions
 from rundiff.testing.batches import change_batch, every_type
 
@@ -71,6 +72,37 @@ def test_nothing_is_seen_before_the_end(folder: Path) -> None:
     assert all(name.startswith(".") for name in names(folder))
     destination.finish(TARGET, at)
     assert names(folder) == ["run-00000003.parquet"]
+
+
+def test_no_change_is_lost_where_a_row_group_is_not_encoded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    destination = opened(folder)
+    encoded = RowGroups._encoded
+    broken = [True]
+
+    def first_broken(self: RowGroups, rows: pa.Table) -> pa.Array | None:
+        if broken.pop() if broken else False:
+            raise pa.lib.ArrowMemoryError("malloc of size 64 failed")
+        return encoded(self, rows)
+
+    monkeypatch.setattr(RowGroups, "_encoded", first_broken)
+    with pytest.raises(DestinationError, match="malloc of size 64 failed") as caught:
+        _deliver_many(destination)
+    # What is refused would be set aside record by record, and these are none of them.
+    assert not isinstance(caught.value, RecordsRefused)
+    with pytest.raises(DestinationError):
+        _deliver_many(destination, again=True)
+    destination.close()
+    assert names(folder) == []
+
+
+def _deliver_many(destination: Destination, *, again: bool = False) -> None:
+    at = START if not again else destination._at
+    for first in range(at.sequence + 1, at.sequence + 12):
+        batch = change_batch([{"id": first}], "create", run=3, first=first)
+        at = destination.deliver(TARGET, batch, at)
+    destination.finish(TARGET, at)
 
 
 def test_a_run_without_changes_leaves_no_file(folder: Path) -> None:
