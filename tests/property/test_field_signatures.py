@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -119,6 +119,8 @@ class Model:
 
     def __init__(self) -> None:
         self.rule = Rule()
+        self.known: set[str] = set()
+        """The fields of all records so far."""
         self.held: dict[int, Row] = {}
         self.told: dict[int, Row] = {}
 
@@ -127,6 +129,9 @@ class Model:
 
     def _run(self, rows: list[Row], rule: Rule) -> Iterator[tuple[int, tuple[str, frozenset[str] | None]]]:
         former, self.rule = self.rule if self.held else rule, rule
+        # A field that was left out before there was any is a new one.
+        former = replace(former, exclude=former.exclude & self.known)
+        self.known.update(*rows)
         now = {row["id"]: row for row in rows}
         for key in self.held.keys() - now.keys():
             yield key, ("delete", None)
