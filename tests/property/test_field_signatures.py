@@ -120,7 +120,7 @@ class Model:
     def __init__(self) -> None:
         self.rule = Rule()
         self.known: set[str] = set()
-        """The fields of all records so far."""
+        """The fields that had a value so far."""
         self.held: dict[int, Row] = {}
         self.told: dict[int, Row] = {}
 
@@ -129,9 +129,9 @@ class Model:
 
     def _run(self, rows: list[Row], rule: Rule) -> Iterator[tuple[int, tuple[str, frozenset[str] | None]]]:
         former, self.rule = self.rule if self.held else rule, rule
-        # A field that was left out before there was any is a new one.
+        # A field that was left out before it had a value is a new one.
         former = replace(former, exclude=former.exclude & self.known)
-        self.known.update(*rows)
+        self.known.update(name for row in rows for name, value in row.items() if value is not None)
         now = {row["id"]: row for row in rows}
         for key in self.held.keys() - now.keys():
             yield key, ("delete", None)
