@@ -20,6 +20,10 @@ __all__ = ["Contest", "Entry", "Settings"]
 _IMMUTABLE = frozenset({".arrow", ".parquet"})
 """Files that Rundiff writes once and never changes: linked and not copied, so that a copy of many
 gigabytes doesn't push the sources out of the page cache."""
+_WARMED_AT_ONCE = 4 << 20
+"""Bytes."""
+_DELIVERED = "changes.parquet"
+"""The folder of changes already delivered, which no contestant reads again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +120,9 @@ class Contest:
             shutil.copytree(self._prepared(each), live, copy_function=_copy_or_link)
         live.mkdir(parents=True, exist_ok=True)
         os.sync()  # what the last one left to be written must not slow this one down
-        result = run(each.command(Work(phase, snapshot, str(live))), live, self._settings.timeout)
+        command = each.command(Work(phase, snapshot, str(live)))
+        _warm(live, command)
+        result = run(command, live, self._settings.timeout)
         self._settings.tell(f"  {phase} {number + 1} {each.name}: {result.wall:.2f} s")
         if phase != "limit":
             _verify(each, phase, snapshot, result)
@@ -149,6 +155,18 @@ def _copy_or_link(source: str, target: str) -> None:
         os.link(source, target)
     else:
         shutil.copy2(source, target)
+
+
+def _warm(live: Path, command: Sequence[str]) -> None:
+    """Read what a contestant is about to read, its state and the files that its command names.
+
+    A system may have given up pages of large files meanwhile, and the run would measure the disk.
+    """
+    state = (path for path in live.rglob("*") if path.is_file() and path.parent.name != _DELIVERED)
+    for path in [*state, *(Path(word) for word in command if Path(word).is_file())]:
+        with path.open("rb", buffering=0) as file:
+            while file.read(_WARMED_AT_ONCE):
+                pass
 
 
 def _verify(each: Contestant, phase: Phase, snapshot: Snapshot, result: Measurement) -> None:
