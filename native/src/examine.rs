@@ -122,10 +122,8 @@ impl Seen {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn told<'py>(&self, py: Python<'py>, of: impl Fn(&Marks, usize) -> bool) -> PyResult<Bound<'py, PyAny>> {
-        let marks = self.marks();
-        let values: Vec<u8> = (0..marks.positions).map(|position| u8::from(of(&marks, position))).collect();
-        drop(marks);
+    fn told<'py>(&self, py: Python<'py>, of: fn(&Marks) -> Vec<u8>) -> PyResult<Bound<'py, PyAny>> {
+        let values = py.detach(|| of(&self.marks()));
         export(py, &UInt8Array::from(values))
     }
 }
@@ -186,12 +184,28 @@ impl Marks {
         self.read[at / u64::BITS as usize] |= 1 << (at % u64::BITS as usize);
     }
 
-    fn is_implied(&self, at: usize) -> bool {
-        self.pairs[at / PLACES] >> (at % PLACES * 2) & IMPLIED != 0
+    /// `IMPLIED` of each position.
+    fn implied(&self) -> Vec<u8> {
+        let mut values = vec![0; self.positions];
+        for (pairs, values) in self.pairs.iter().zip(values.chunks_mut(PLACES)) {
+            for (place, value) in values.iter_mut().enumerate() {
+                *value = (pairs >> (place * 2) & IMPLIED) as u8;
+            }
+        }
+        values
     }
 
-    fn is_read(&self, at: usize) -> bool {
-        self.is_implied(at) || self.read[at / u64::BITS as usize] >> (at % u64::BITS as usize) & 1 != 0
+    /// Of each position, whether it was read in any way.
+    fn any(&self) -> Vec<u8> {
+        let mut values = self.implied();
+        for (read, values) in self.read.iter().zip(values.chunks_mut(u64::BITS as usize)) {
+            if *read != 0 {
+                for (place, value) in values.iter_mut().enumerate() {
+                    *value |= (read >> place & 1) as u8;
+                }
+            }
+        }
+        values
     }
 }
 
@@ -267,12 +281,12 @@ impl Seen {
 
     /// By position, 1 where the key was read in any way.
     fn read<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.told(py, Marks::is_read)
+        self.told(py, Marks::any)
     }
 
     /// By position, 1 where the key was read with the same data, in a record that was not kept.
     fn implied<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.told(py, Marks::is_implied)
+        self.told(py, Marks::implied)
     }
 
     /// Records that were not kept and repeat another such record of their key.

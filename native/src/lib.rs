@@ -7,6 +7,7 @@ mod cell_wide;
 mod checksum;
 mod examine;
 mod exchange;
+mod index;
 mod joined;
 mod levels;
 mod limit;

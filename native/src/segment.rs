@@ -6,16 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow_buffer::Buffer;
 use rayon::ThreadPool;
-use rayon::prelude::*;
 
+use crate::index::Index;
 use crate::sha::Digest;
 
-/// Buckets hold this many rows on average, as a power of two.
-const ROWS_PER_BUCKET_LOG2: u32 = 0;
-const MOST_BITS: u32 = 24;
-
 /// A lookup of so few keys that reading the whole segment for an index would cost more.
-const COLD_SHARE: usize = 64;
+const COLD_SHARE: usize = 256;
 
 /// A bucket larger than this is searched by halves; uniform signatures never fill one so far.
 const LARGE_BUCKET: usize = 16;
@@ -38,55 +34,6 @@ pub struct Segment {
     flagged: bool,
     index: OnceLock<Result<Index, String>>,
     probed: AtomicUsize,
-}
-
-/// Where the rows of each key prefix begin.
-struct Index {
-    /// The prefix's bucket is `prefix >> shift`.
-    shift: u32,
-    starts: Vec<u32>,
-}
-
-impl Index {
-    #[inline(always)]
-    fn bucket(&self, prefix: u64) -> Range<usize> {
-        let bucket = (prefix >> self.shift) as usize;
-        self.starts[bucket] as usize..self.starts[bucket + 1] as usize
-    }
-}
-
-/// What the keys of one chunk tell of an index.
-struct Part<'a> {
-    keys: &'a [Digest],
-    /// The last key of the chunk before.
-    before: Option<&'a Digest>,
-    /// The row of the first key.
-    first: usize,
-    /// Those that begin in this chunk, and their share of the index.
-    buckets: Range<usize>,
-    starts: &'a mut [u32],
-}
-
-impl Part<'_> {
-    /// Write where buckets begin; None if the keys don't ascend.
-    fn fill(self, shift: u32) -> Option<()> {
-        let mut filled = self.buckets.start;
-        let mut last = self.before.map(|key| (prefix(key), key));
-        for (row, key) in (self.first..).zip(self.keys) {
-            let first = prefix(key);
-            if last.is_some_and(|last| last.0 > first || (last.0 == first && last.1 >= key)) {
-                return None;
-            }
-            last = Some((first, key));
-            let end = (first >> shift) as usize + 1;
-            if filled < end {
-                let starts = self.starts.get_mut(filled - self.buckets.start..end - self.buckets.start)?;
-                starts.fill(row as u32);
-                filled = end;
-            }
-        }
-        Some(())
-    }
 }
 
 /// The first eight bytes of a signature, which sort like it.
@@ -183,25 +130,17 @@ impl Segment {
     }
 
     fn build(&self, pool: &ThreadPool) -> Result<Index, String> {
-        const UNSORTED: &str = "a segment of the baseline is not sorted";
-        let bits = self.len().max(1).ilog2().saturating_sub(ROWS_PER_BUCKET_LOG2).clamp(1, MOST_BITS);
-        let shift = 64 - bits;
-        let mut starts = vec![0_u32; (1 << bits) + 1];
-        let mut parts = Vec::with_capacity(self.chunks.len());
-        let mut rest = starts.as_mut_slice();
-        let (mut filled, mut before) = (0, None);
-        for (chunk, first) in self.chunks.iter().zip(&self.starts) {
+        Index::build(self.len(), |row| self.key(row), |rows| self.slices(rows), pool)
+            .ok_or_else(|| "a segment of the baseline is not sorted".to_owned())
+    }
+
+    /// The keys of a range of rows, chunk by chunk.
+    fn slices(&self, rows: Range<usize>) -> impl Iterator<Item = &[Digest]> {
+        self.chunks.iter().zip(&self.starts).map(move |(chunk, start)| {
             let keys = chunk.keys.as_chunks::<32>().0;
-            let Some(last) = keys.last() else { continue };
-            let end = (prefix(last) >> shift) as usize + 1;
-            let width = end.checked_sub(filled).ok_or(UNSORTED)?;
-            let (starts, others) = std::mem::take(&mut rest).split_at_mut(width);
-            parts.push(Part { keys, before, first: *first, buckets: filled..end, starts });
-            (rest, filled, before) = (others, end, Some(last));
-        }
-        rest.fill(self.len() as u32);
-        pool.install(|| parts.into_par_iter().try_for_each(|part| part.fill(shift).ok_or(UNSORTED)))?;
-        Ok(Index { shift, starts })
+            let within = |row: usize| row.saturating_sub(*start).min(keys.len());
+            &keys[within(rows.start)..within(rows.end)]
+        })
     }
 
     /// Find some keys: `rows[i]` becomes the row of `keys[i]`, if `wanted(i)` and the segment has it.
@@ -220,7 +159,7 @@ impl Segment {
             return;
         };
         for key in keys {
-            prefetch(&index.starts[(prefix(key) >> index.shift) as usize]);
+            prefetch(index.line(prefix(key)));
         }
         let mut buckets: [Range<usize>; N] = std::array::from_fn(|_| 0..0);
         for (i, key) in keys.iter().enumerate() {
@@ -253,7 +192,7 @@ impl Segment {
     ) {
         let Some(Ok(index)) = self.index.get() else { return };
         for key in keys {
-            prefetch(&index.starts[(prefix(key) >> index.shift) as usize]);
+            prefetch(index.line(prefix(key)));
         }
         let mut buckets: [Range<usize>; N] = std::array::from_fn(|_| 0..0);
         for (i, key) in keys.iter().enumerate() {
@@ -319,6 +258,9 @@ impl Segment {
             let low = range.start + (share as usize).saturating_sub(slack);
             let high = (range.start + share as usize + slack).min(range.end - 1);
             let (low_prefix, high_prefix) = (prefix(self.key(low)), prefix(self.key(high)));
+            if low_prefix == wanted || high_prefix == wanted {
+                break; // others of this prefix may stand on either side
+            }
             if low_prefix > wanted {
                 (range.end, most) = (low, low_prefix);
             } else if high_prefix < wanted {
@@ -382,19 +324,24 @@ mod tests {
     }
 
     #[test]
-    fn skewed_keys_are_found() {
-        let keys: Vec<Digest> = (0..300_u16)
-            .map(|i| {
-                let mut key = [7; 32];
-                key[6..8].copy_from_slice(&i.to_be_bytes());
+    fn skewed_keys_are_found_among_others() {
+        // More of one prefix than a line of the index can count, at its beginning, its end and between.
+        let skewed = [0, 7, 0xff].iter().flat_map(|byte| {
+            (0..300_u16).map(|i| {
+                let mut key = [*byte; 32];
+                key[8..10].copy_from_slice(&i.to_be_bytes());
                 key
             })
-            .collect();
-        let segment = segment(&keys, 100);
-        assert_eq!(found(&segment, &keys[123]), Some(123));
-        segment.prepare(usize::MAX, &threads()).expect("it is sorted");
-        for (row, key) in keys.iter().enumerate() {
-            assert_eq!(found(&segment, key), Some(row));
+        });
+        for others in [0, 3000] {
+            let mut keys: Vec<Digest> = keys(others).into_iter().chain(skewed.clone()).collect();
+            keys.sort_unstable();
+            let segment = segment(&keys, 100);
+            assert_eq!(found(&segment, &keys[123]), Some(123));
+            segment.prepare(usize::MAX, &threads()).expect("it is sorted");
+            for (row, key) in keys.iter().enumerate() {
+                assert_eq!(found(&segment, key), Some(row));
+            }
         }
     }
 
