@@ -1,4 +1,13 @@
 //! `rundiff._native`: the parts of Rundiff that meet every record, at the speed of the processor.
+#![cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(
+        dead_code,
+        unused_imports,
+        unused_variables,
+        reason = "what only wide registers need stands among what every processor does"
+    )
+)]
 
 mod cbor;
 mod cell;
