@@ -121,7 +121,7 @@ class Contest:
         live.mkdir(parents=True, exist_ok=True)
         os.sync()  # what the last one left to be written must not slow this one down
         command = each.command(Work(phase, snapshot, str(live)))
-        _warm(live, command)
+        _warm(live, [word for word in command if phase != "first" or word != snapshot.new])
         result = run(command, live, self._settings.timeout)
         self._settings.tell(f"  {phase} {number + 1} {each.name}: {result.wall:.2f} s")
         if phase != "limit":

@@ -71,7 +71,10 @@ impl Segment {
             return Err(format!("a segment has {end} rows, more than one can hold"));
         }
         let size = starts.get(1).map_or(1, |first: &usize| first.next_power_of_two());
-        let even = starts.windows(2).rev().skip(1).all(|pair| pair[1] - pair[0] == size);
+        let lengths: Vec<usize> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let even = lengths
+            .split_last()
+            .is_none_or(|(last, before)| *last <= size && before.iter().all(|length| *length == size));
         let chunk_bits = even.then(|| size.ilog2());
         let flagged = chunks.iter().any(|chunk| chunk.flags.iter().any(|flags| *flags != 0));
         let (index, probed) = (OnceLock::new(), AtomicUsize::new(0));
@@ -120,7 +123,7 @@ impl Segment {
 
     /// Get ready for a lookup of `count` keys; `Err` if the segment is found not to be sorted.
     ///
-    /// Not from a thread of the pool: others of it may be needed to get ready, and wait for this.
+    /// Not from a thread of a pool: others of it may be needed to get ready, and wait for this.
     pub fn prepare(&self, count: usize, pool: &ThreadPool) -> Result<(), String> {
         let before = self.probed.fetch_add(count, Ordering::Relaxed);
         if before.saturating_add(count) > self.len() / COLD_SHARE {
@@ -285,12 +288,15 @@ mod tests {
     }
 
     fn segment(keys: &[Digest], chunk: usize) -> Segment {
-        let chunks = keys.chunks(chunk).map(|keys| Chunk {
+        Segment::new(keys.chunks(chunk).map(chunk_of).collect()).expect("its columns agree")
+    }
+
+    fn chunk_of(keys: &[Digest]) -> Chunk {
+        Chunk {
             keys: Buffer::from_vec(keys.as_flattened().to_vec()),
             data: Buffer::from_vec(keys.as_flattened().to_vec()),
             flags: Buffer::from_vec(vec![0_u8; keys.len()]),
-        });
-        Segment::new(chunks.collect()).expect("its columns agree")
+        }
     }
 
     fn threads() -> ThreadPool {
@@ -342,6 +348,56 @@ mod tests {
             for (row, key) in keys.iter().enumerate() {
                 assert_eq!(found(&segment, key), Some(row));
             }
+        }
+    }
+
+    #[test]
+    fn chunks_of_any_lengths_are_found() {
+        for lengths in [&[8, 20][..], &[8, 8, 20], &[1, 2], &[64, 65], &[8, 8, 3], &[7, 8, 9]] {
+            let keys = keys(lengths.iter().sum());
+            let mut rest = keys.as_slice();
+            let chunks = lengths.iter().map(|length| {
+                let (chunk, others) = rest.split_at(*length as usize);
+                rest = others;
+                chunk_of(chunk)
+            });
+            let segment = Segment::new(chunks.collect()).expect("its columns agree");
+            for _ in 0..2 {
+                for (row, key) in keys.iter().enumerate() {
+                    assert_eq!(found(&segment, key), Some(row));
+                }
+                segment.prepare(usize::MAX, &threads()).expect("it is sorted");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_that_several_threads_index_are_found() {
+        // Many of one prefix where the second part of the index begins: lines before it have no rows.
+        let rows = 500_000;
+        let mut keys: Vec<Digest> = (0..rows)
+            .map(|row: u64| {
+                let mut key = [0; 32];
+                key[..8].copy_from_slice(&(row * (u64::MAX / rows)).to_be_bytes());
+                key
+            })
+            .collect();
+        for (from, to) in [(241_400, 242_000), (483_200, 483_900)] {
+            for row in from..to {
+                keys[row] = keys[from];
+                keys[row][8..16].copy_from_slice(&row.to_be_bytes());
+            }
+        }
+        let indexed = segment(&keys, 1 << 16);
+        indexed.prepare(usize::MAX, &threads()).expect("it is sorted");
+        for row in (0..keys.len()).step_by(97).chain(241_301..242_099).chain(483_101..483_999) {
+            assert_eq!(found(&indexed, &keys[row]), Some(row));
+        }
+        for row in [1, 241_400, 241_401, 242_000, 483_600, keys.len() - 1] {
+            let repeated = keys[row - 1];
+            let before = std::mem::replace(&mut keys[row], repeated);
+            assert!(segment(&keys, 1 << 16).prepare(usize::MAX, &threads()).is_err());
+            keys[row] = before;
         }
     }
 
