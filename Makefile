@@ -47,6 +47,7 @@ $(BIN)/python:
 $(VENV)/.package: $(BIN)/python $(BUILT_FROM)
 	@echo "Installing Rundiff into $(VENV) …"
 	@$(PIP) install --editable .
+	@$(BIN)/rundiff doctor | sed -n 's/^signer *[a-z]* */Signer: /p'
 	@touch $@
 
 # Dependency groups (PEP 735) need a pip of 2025 or later.

@@ -336,6 +336,17 @@ def csv(path: Path, text: str) -> str:
     return str(path)
 
 
+def test_key_values_of_another_type_name_the_way_out(world: World, tmp_path: Path) -> None:
+    source = csv(tmp_path / "s.csv", "id,v\n1,a\n2,b\n")
+    options = {"primary_key": "id", "name": "s", "home": world.folder / "home"}
+    rundiff.sync(source, destination=str(world.folder / "d.jsonl"), **options)
+    csv(tmp_path / "s.csv", "id,v\nA1,a\n2,b\n")
+    strange = rundiff.sync(source, destination=str(world.folder / "d.jsonl"), **options)
+    assert (strange.counts.unreadable, strange.counts.deleted) == (1, 0)
+    assert "values of id do not fit" in strange.warnings[0]
+    assert strange.warnings[0].endswith("with --name, or this one anew with `rundiff reset s`")
+
+
 def test_a_field_that_changed_its_type_is_accepted_and_only_real_changes_are_written(
     world: World, tmp_path: Path
 ) -> None:
@@ -346,6 +357,8 @@ def test_a_field_that_changed_its_type_is_accepted_and_only_real_changes_are_wri
     csv(tmp_path / "s.csv", "id,code,v\n1,10,a\n2,A7,b\n3,30,changed\n")
     strange = rundiff.sync(source, destination=destination, **options)
     assert (strange.counts.unreadable, strange.counts.updated, strange.complete) == (1, 1, False)
+    assert strange.warnings[0].startswith("values of code do not fit the type of the last run; if the source")
+    assert "`rundiff schema accept s`" in strange.warnings[0]
     with world.workspace() as workspace:
         assert workspace.accept_schema("s") == ("code",)
     result = rundiff.sync(source, destination=destination, **options)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -53,6 +55,44 @@ def test_a_file_that_is_cut_at_every_tenth(tmp_path: Path, tenth: int, misses: i
         assert gone == 0 or misses == 1
         path.write_bytes(whole)
         assert deleted(str(path), tmp_path, **options) == 0
+
+
+def test_a_first_run_says_that_another_count_was_expected(tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text(lines(3))
+    options: dict[str, Any] = {"primary_key": "id", "home": tmp_path}
+    short = rundiff.sync(
+        str(path), destination=str(tmp_path / "a.jsonl"), expected_rows=5, name="a", **options
+    )
+    assert short.warnings == ("the reading was not complete: 3 records were read, but 5 were expected",)
+    assert not short.complete
+    whole = rundiff.sync(
+        str(path), destination=str(tmp_path / "b.jsonl"), expected_rows=3, name="b", **options
+    )
+    assert (whole.warnings, whole.complete) == ((), True)
+
+
+def test_a_first_run_from_standard_input_needs_no_count(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "rundiff",
+        "sync",
+        "-",
+        "--key",
+        "id",
+        "--name",
+        "s",
+        "--home",
+        str(tmp_path),
+    ]
+    command += ["--to", str(tmp_path / "s.jsonl"), "--json"]
+    runs = [
+        subprocess.run(command, input=lines(3), capture_output=True, text=True, check=True) for _ in range(2)
+    ]
+    first, second = (json.loads(run.stdout)["warnings"] for run in runs)
+    assert first == []
+    assert "so nothing is deleted: standard input may have been cut off" in second[0]
 
 
 class Answering(BaseHTTPRequestHandler):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import sys
@@ -116,7 +117,12 @@ def _signer() -> Finding:
     name = signer_name()
     if name == "native":
         return Finding("signer", Health.OK, "native")
-    return Finding("signer", Health.OK, f"{name}: the same signatures as the native one, more slowly")
+    why = (
+        "RUNDIFF_NATIVE is 0"
+        if os.environ.get("RUNDIFF_NATIVE") == "0"
+        else "the native core is built at installation where a recent cargo is on the PATH"
+    )
+    return Finding("signer", Health.OK, f"{name}: the same signatures as the native one, more slowly; {why}")
 
 
 def _project(invocation: Invocation) -> Finding:

@@ -34,7 +34,7 @@ from rundiff.engine.known import known_fields, known_pins, never_made
 from rundiff.engine.log import DELETES
 from rundiff.engine.lost import Lost, refusal
 from rundiff.engine.previous import LogKeys, PreviousRecords, logs_of
-from rundiff.engine.proving import incomplete_reasons, odd_words
+from rundiff.engine.proving import incomplete_reasons, incomplete_words, odd_words
 from rundiff.engine.reading import SAMPLES, Read, read_all
 from rundiff.engine.refusing import refuse_guarded, refuse_unfit
 from rundiff.engine.renaming import renames_now
@@ -102,7 +102,7 @@ class Finder(msgspec.Struct):
         self.seen = open_seen(baseline.positions, keep_all=rules.strategy.kind == "function")
         spool = Spool(self.folder)
         read = self._read(baseline, rules, spool, renewed)
-        warnings = odd_words(read, watch, settings, started.lost)
+        warnings = odd_words(read, watch, settings, (baseline.manifest, started.lost))
         settled = settle_rule(read, baseline.manifest, settings, rules, warnings)
         self._say("sealing", read.records)
         reasons = incomplete_reasons(read, settings, self.source, baseline.manifest, course.reach.scope)
@@ -323,8 +323,7 @@ class Finder(msgspec.Struct):
             warnings.append(
                 f"{found.existing:,} keys were in the destination already and are kept as they are"
             )
-        if reasons and started.state is BaselineState.FOUND:
-            warnings.append("the reading was not complete, so nothing is deleted: " + "; ".join(reasons))
+        warnings += incomplete_words(reasons, started.state)
         before = {} if manifest is None else known_pins(manifest, self._course().reach.scope)
         # Pins that records did not fit, such as a mistaken --types, are not to stick.
         pins = {**read.pins, **before} if read.unreadable else {**before, **read.pins}

@@ -16,7 +16,7 @@ from rundiff.settings import SourceOptions
 from rundiff.sources.bytestream import ByteStream, Utf8Stream
 from rundiff.sources.contract import Unreadable
 from rundiff.sources.records import LONGEST_RECORD, Broken, Chunk, RecordCutter, record_pattern
-from rundiff.sources.textreading import Pass, RawBatch
+from rundiff.sources.textreading import NO_NEWLINE, Pass, RawBatch
 
 __all__ = ["DelimitedFile"]
 
@@ -24,7 +24,6 @@ _CONTENT = re.compile(rb"[^\r\n]")
 _SNIFFED = (",", ";", "\t", "|")
 _SPELLED = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
 _NOT_UTF8 = "is not valid UTF-8; if the file is in another encoding, name it by --encoding"
-_NO_NEWLINE = "the file ends without a newline, where it ended with one before: it may be cut short"
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -79,7 +78,7 @@ class DelimitedFile:
                     yield self._tail(parser, chunk, header, newline_expected, walk)
             walk.newlines.append(ended_with_newline)
             if newline_expected and not ended_with_newline:
-                walk.incomplete.append(f"{self._label}: {_NO_NEWLINE}")
+                walk.incomplete.append(f"{self._label}: {NO_NEWLINE}")
 
     def _tail(
         self, parser: _ChunkParser, chunk: Chunk, header: _Header, newline_expected: bool, walk: Pass
@@ -91,7 +90,7 @@ class DelimitedFile:
                 f"{self._label}: the file ends inside of a quoted value, in the record of line {line}"
             )
         elif newline_expected:
-            reason = _NO_NEWLINE
+            reason = NO_NEWLINE
         else:
             return parser.parse(Chunk(chunk.tail + header.line_end, line))
         return RawBatch({}, 0, lambda _: "", [Unreadable(f"{self._label}, line {line}", reason)])

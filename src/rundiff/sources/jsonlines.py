@@ -20,7 +20,7 @@ from rundiff.sources.batches import columns_of
 from rundiff.sources.bytestream import ByteStream, Utf8Stream
 from rundiff.sources.contract import Unreadable
 from rundiff.sources.records import LONGEST_RECORD
-from rundiff.sources.textreading import Pass, RawBatch
+from rundiff.sources.textreading import NO_NEWLINE, Pass, RawBatch
 
 __all__ = ["JsonFile"]
 
@@ -30,7 +30,6 @@ DEEPEST = 100
 _SPACE = b" \t\r\n"
 _DECODER = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
 _ANY = msgspec.json.Decoder(Any, float_hook=Decimal)
-_NO_NEWLINE = "the file ends without a newline, where it ended with one before: it may be cut short"
 
 
 class JsonFile:
@@ -102,12 +101,12 @@ class JsonFile:
         if rest.strip(_SPACE):
             ended_with_newline = False
             if newline_expected:
-                yield RawBatch({}, 0, str, [Unreadable(f"{self._label}, line {line}", _NO_NEWLINE)])
+                yield RawBatch({}, 0, str, [Unreadable(f"{self._label}, line {line}", NO_NEWLINE)])
             else:
                 yield self._decode_lines(rest, line)
         walk.newlines.append(ended_with_newline)
         if newline_expected and not ended_with_newline:
-            walk.incomplete.append(f"{self._label}: {_NO_NEWLINE}")
+            walk.incomplete.append(f"{self._label}: {NO_NEWLINE}")
 
     def _decode_lines(self, data: bytes, line: int) -> RawBatch:
         records = _decoded(data, data.count(b"\n") + (not data.endswith(b"\n")))

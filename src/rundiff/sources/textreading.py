@@ -14,7 +14,12 @@ from rundiff.sources.pins import canonical_pin
 from rundiff.sources.spelling import Mask
 from rundiff.sources.texttypes import TextGuess, fit_text, shortened
 
-__all__ = ["FieldKind", "Pass", "RawBatch", "TextFields", "TextReading"]
+__all__ = ["NO_NEWLINE", "FieldKind", "Pass", "RawBatch", "TextFields", "TextReading"]
+
+NO_NEWLINE = (
+    "the file ends without a newline, where it ended with one before: it may be cut short. If it is whole, "
+    "end it with a newline"
+)
 
 
 class RawBatch(msgspec.Struct, frozen=True):
