@@ -44,6 +44,7 @@ class Options(TypedDict, total=False):
     partition_guards: Mapping[str, Any]
     max_drop_percent: float
     sentinel: Mapping[str, Any]
+    max_invalid_keys: int
     on_guard: Literal["hold_deletes", "hold_run", "fail"]
     approval_expires: str
     on_invalid_key: Literal["skip", "quarantine", "fail"]

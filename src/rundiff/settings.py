@@ -139,6 +139,8 @@ class Guards(msgspec.Struct, frozen=True, kw_only=True):
     """Hold the deletions when fewer records were read than the usual number, less this share of it."""
     sentinel: Mapping[str, Any] = {}
     """A record that the source always has, by some of its fields; nothing is deleted unless it was read."""
+    max_invalid_keys: int | None = None
+    """Nothing is deleted when more records have no valid key; unset: than in the last complete run."""
     on_guard: Literal["hold_deletes", "hold_run", "fail"] = "hold_deletes"
     """What a guard on deletions does: hold them, hold the whole run, or fail it."""
     approval_expires: str = "7d"

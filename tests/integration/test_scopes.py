@@ -429,6 +429,34 @@ def test_without_its_sentinel_a_reading_proves_nothing(tmp_path: Path) -> None:
     assert sync(rows(0, 1)).counts.deleted == 1
 
 
+def test_records_that_come_without_a_key_stand_against_deletions(tmp_path: Path) -> None:
+    sync = Syncing(tmp_path, max_delete_percent=100)
+    keyless = {"id": None, "v": 1}
+    assert sync([*rows(0, 1, 2), keyless]).complete
+    lost = sync([*rows(0, 1), keyless, keyless])
+    assert (lost.complete, lost.counts.deleted) == (False, 0)
+    reason = (
+        "2 records had no valid key, more than the 1 of the last complete run; --max-invalid-keys 2 would let"
+    )
+    assert any(reason in sentence for sentence in lost.warnings)
+    # They stay, and so does the doubt, until somebody says that there are so many.
+    assert sync([*rows(0, 1), keyless, keyless]).counts.deleted == 0
+    assert sync([*rows(0, 1), keyless, keyless], max_invalid_keys=2).counts.deleted == 1
+    assert sync.ids() == {0, 1}
+
+
+def test_no_record_without_a_key_stands_beside_deletions_where_none_may(tmp_path: Path) -> None:
+    sync = Syncing(tmp_path, max_delete_percent=100, max_invalid_keys=0)
+    keyless = {"id": None, "v": 1}
+    first = sync([*rows(0, 1, 2), keyless])
+    said = "the reading was not complete: 1 record had no valid key, more than max_invalid_keys, which is 0"
+    assert (first.complete, first.counts.created, first.warnings[-1]) == (False, 3, said)
+    # As many as before: record 2 may be the one without a key now.
+    result = sync([*rows(0, 1), keyless])
+    assert (result.complete, result.counts.deleted) == (False, 0)
+    assert sync(rows(0, 1)).counts.deleted == 1
+
+
 def test_far_fewer_records_than_usual_hold_the_deletions(tmp_path: Path) -> None:
     sync = Syncing(tmp_path, max_drop_percent=20, max_delete_percent=100)
     for ids in (range(10), range(10), range(9)):

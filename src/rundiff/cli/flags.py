@@ -44,6 +44,7 @@ HELP: Mapping[str, str] = {
     "partition_guards": "Guards of each partition by itself, as in max_delete_percent=25.",
     "max_drop_percent": "Hold the deletions when so much less was read than usual.",
     "sentinel": "A record that the source always has, as in id=0; nothing is deleted unless it was read.",
+    "max_invalid_keys": "Nothing is deleted when more records have no key; left out: than in the last complete run.",
     "on_guard": "What a guard does: hold the deletions, hold the whole run, or fail it.",
     "approval_expires": "How long what a guard holds can be approved, as in 12h or 7d.",
     "on_invalid_key": "What becomes of a record without a key.",

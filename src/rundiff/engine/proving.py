@@ -38,12 +38,20 @@ def incomplete_reasons(
     sentinel = settings.guards.sentinel
     if sentinel and scope is Scope.FULL and not read.watched.sentinel:
         reasons.append(f"the sentinel record {partition_name(sentinel)} was not read")
-    if manifest is not None and read.invalid_keys > manifest.invalid_keys:
-        reasons.append(
-            f"{read.invalid_keys:,} record{'s' * (read.invalid_keys > 1)} had no valid key, more than the "
-            f"{manifest.invalid_keys:,} of the last complete run"
-        )
+    if words := _keyless_words(read.invalid_keys, settings.guards.max_invalid_keys, manifest):
+        reasons.append(words)
     return reasons
+
+
+def _keyless_words(count: int, most: int | None, manifest: Manifest | None) -> str | None:
+    """Say why so many records without a valid key are no proof: any of them may be one that the baseline knows."""
+    words = f"{count:,} record{'s' * (count > 1)} had no valid key, more than "
+    if most is not None:
+        return f"{words}max_invalid_keys, which is {most:,}" if count > most else None
+    if manifest is None or count <= manifest.invalid_keys:
+        return None
+    before = f"the {manifest.invalid_keys:,} of the last complete run"
+    return f"{words}{before}; --max-invalid-keys {count} would let them be"
 
 
 def incomplete_words(reasons: Sequence[str], state: BaselineState) -> list[str]:
