@@ -8,11 +8,9 @@ use rayon::prelude::*;
 use crate::segment::prefix;
 use crate::sha::Digest;
 
-/// Buckets whose offsets fill one line of the processor's cache, beside the number of its first row.
+/// Buckets whose offsets fill one line of the processor's cache, beside the number of its first row; each is
+/// of one row on average, and uniform signatures fill them evenly.
 const BUCKETS: usize = 59;
-
-/// Rows of a bucket on average; uniform signatures fill buckets evenly.
-const ROWS_PER_BUCKET: usize = 1;
 
 /// Lines that one thread fills at a time.
 const TASK: usize = 4096;
@@ -54,7 +52,7 @@ impl Index {
         keys: impl Fn(Range<usize>) -> K + Sync,
         pool: &ThreadPool,
     ) -> Option<Self> {
-        let count = rows.div_ceil(BUCKETS * ROWS_PER_BUCKET).max(1);
+        let count = rows.div_ceil(BUCKETS).max(1);
         let mut lines = vec![Line { first: 0, offsets: [0; BUCKETS + 1] }; count + 1];
         lines[count].first = u32::try_from(rows).ok()?;
         // Where the rows of each task begin. In rows out of order these may be any; the tasks find that.
@@ -71,14 +69,12 @@ impl Index {
             lines[0].first = row;
             for keys in keys(range) {
                 for key in keys {
-                    let prefix = prefix(key);
-                    if before
-                        .is_some_and(|before| before.0 > prefix || (before.0 == prefix && before.1 >= key))
-                    {
+                    let this = (prefix(key), key);
+                    if before.is_some_and(|before| before >= this) {
                         return None;
                     }
-                    before = Some((prefix, key));
-                    let (line, bucket) = place(prefix, count);
+                    before = Some(this);
+                    let (line, bucket) = place(this.0, count);
                     let line = line.checked_sub(first)?;
                     let held = &mut lines.get_mut(line)?.offsets[bucket + 1];
                     *held = held.saturating_add(1);
@@ -100,7 +96,7 @@ impl Index {
             Some(())
         };
         // Every row is in the range of one task, which holds it against the row before.
-        if !starts.is_sorted() || starts[0] != 0 {
+        if !starts.is_sorted() {
             return None;
         }
         pool.install(|| lines[..count].par_chunks_mut(TASK).enumerate().try_for_each(fill))?;

@@ -71,10 +71,9 @@ impl Segment {
             return Err(format!("a segment has {end} rows, more than one can hold"));
         }
         let size = starts.get(1).map_or(1, |first: &usize| first.next_power_of_two());
-        let lengths: Vec<usize> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        let even = lengths
-            .split_last()
-            .is_none_or(|(last, before)| *last <= size && before.iter().all(|length| *length == size));
+        let even = chunks.split_last().is_none_or(|(last, before)| {
+            last.flags.len() <= size && before.iter().all(|chunk| chunk.flags.len() == size)
+        });
         let chunk_bits = even.then(|| size.ilog2());
         let flagged = chunks.iter().any(|chunk| chunk.flags.iter().any(|flags| *flags != 0));
         let (index, probed) = (OnceLock::new(), AtomicUsize::new(0));

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -70,29 +68,6 @@ def test_a_first_run_says_that_another_count_was_expected(tmp_path: Path) -> Non
         str(path), destination=str(tmp_path / "b.jsonl"), expected_rows=3, name="b", **options
     )
     assert (whole.warnings, whole.complete) == ((), True)
-
-
-def test_a_first_run_from_standard_input_needs_no_count(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "rundiff",
-        "sync",
-        "-",
-        "--key",
-        "id",
-        "--name",
-        "s",
-        "--home",
-        str(tmp_path),
-    ]
-    command += ["--to", str(tmp_path / "s.jsonl"), "--json"]
-    runs = [
-        subprocess.run(command, input=lines(3), capture_output=True, text=True, check=True) for _ in range(2)
-    ]
-    first, second = (json.loads(run.stdout)["warnings"] for run in runs)
-    assert first == []
-    assert "so nothing is deleted: standard input may have been cut off" in second[0]
 
 
 class Answering(BaseHTTPRequestHandler):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 import sys
@@ -112,14 +111,14 @@ def _package(name: str) -> Finding:
 
 
 def _signer() -> Finding:
-    from rundiff.signing import signer_name
+    from rundiff.signing.choice import available_signers, signer_name
 
     name = signer_name()
     if name == "native":
         return Finding("signer", Health.OK, "native")
     why = (
         "RUNDIFF_NATIVE is 0"
-        if os.environ.get("RUNDIFF_NATIVE") == "0"
+        if "native" in available_signers()
         else "the native core is built at installation where a recent cargo is on the PATH"
     )
     return Finding("signer", Health.OK, f"{name}: the same signatures as the native one, more slowly; {why}")

@@ -102,7 +102,7 @@ class Finder(msgspec.Struct):
         self.seen = open_seen(baseline.positions, keep_all=rules.strategy.kind == "function")
         spool = Spool(self.folder)
         read = self._read(baseline, rules, spool, renewed)
-        warnings = odd_words(read, watch, settings, (baseline.manifest, started.lost))
+        warnings = odd_words(read, watch, settings, baseline.manifest, started.lost)
         settled = settle_rule(read, baseline.manifest, settings, rules, warnings)
         self._say("sealing", read.records)
         reasons = incomplete_reasons(read, settings, self.source, baseline.manifest, course.reach.scope)

@@ -64,10 +64,9 @@ def incomplete_words(reasons: Sequence[str], state: BaselineState) -> list[str]:
 
 
 def odd_words(
-    read: Read, watch: Watch | None, settings: SyncSettings, started: tuple[Manifest | None, Lost | None]
+    read: Read, watch: Watch | None, settings: SyncSettings, manifest: Manifest | None, lost: Lost | None
 ) -> list[str]:
     """Tell of what the reading met beside good records."""
-    manifest, lost = started
     warnings = []
     named = [] if watch is None else [watch.cursor] if watch.cursor else []
     if watch is not None and watch.deleted_when is not None:
